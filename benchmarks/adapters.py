@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training in full, LoRA and QLoRA: tokens a second and bytes, ours and PEFT's, on this CPU.
+"""Compares full training, LoRA and QLoRA, in FiLax and with PEFT: tokens per second, and bytes.
 
   python -m benchmarks.adapters [--depth 4] [--length 256] [--rounds 5] [--out FILE.json]
 
-Both train a Qwen2 of the 0.5B's width in float32 with random weights and a small vocabulary, on the
-same tokens, by AdamW. Steps of all variants alternate, and medians count. On a busy machine neither
-seconds nor CPU seconds compare: threads of PyTorch that wait for others spend CPU time.
+Both train a Qwen2 with the width of the 0.5B model on the same tokens, on this CPU, in float32 and
+with AdamW. The weights are random, and the vocabulary is small. The variants take turns, step by
+step, and the median of each counts. On a busy machine the times cannot be compared, not even CPU
+seconds, because waiting threads of PyTorch use CPU time.
 
-Bytes are those of the parameters and of the optimizer after a step; the compiler adds what a step
-of ours needs beside them. PEFT has no QLoRA here: its 4 bits need bitsandbytes, which computes on
-GPUs. Needs torch, transformers and peft. Prints JSON.
+Bytes are those of the parameters and the optimizer after a step. For FiLax, the compiler also
+reports the temporary memory of a step. PEFT has no QLoRA on a CPU: its 4 bits need bitsandbytes,
+which needs a GPU. The program needs torch, transformers and peft, and prints JSON.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import json
 import pathlib
 import statistics
@@ -31,52 +32,66 @@ from filax.models.llms import qwen2
 from filax.train import optim, step
 from filax.train.state import TrainState, create_state
 
-SIZES = dict(width=896, heads=14, kv_heads=2, head_dim=64, mlp=4864, vocab=4096)  # Of the 0.5B.
+# The layers of Qwen2-0.5B, with a small vocabulary.
+SIZES = dict(width=896, heads=14, kv_heads=2, head_dim=64, mlp=4864, vocab=4096)
 RANK = 16
 KINDS = ("full", "lora", "int8", "nf4")
 OPTIM = dict(warmup=0, final=1.0, b1=0.9, b2=0.999, eps=1e-8, clip=1.0, decay=(("", 0.0),))
 
 
 class Variant(Protocol):
-  """A way to train, with its state."""
+  """One of the compared ways to train, with its training state."""
 
   def train_once(self) -> None:
     """Runs a step to its end."""
     ...
 
   def state_bytes(self) -> dict[str, int]:
-    """Bytes by part: parameters, optimizer, and temporary ones where they are known."""
+    """Part -> bytes: parameters, optimizer, and temporary memory if it is known."""
     ...
 
 
 def main() -> None:
-  """Prints tokens a second and bytes of every variant."""
+  """Prints tokens per second and bytes of every variant."""
   args = _options()
   tokens = np.random.default_rng(0).integers(0, SIZES["vocab"], (1, args.length))
   variants = dict(ours(args.depth, tokens)) | dict(theirs(args.depth, tokens))
-  seconds: dict[str, list[float]] = {name: [] for name in variants}
-  cpu_seconds: dict[str, list[float]] = {name: [] for name in variants}
-  for variant in variants.values():
-    variant.train_once()  # Compiles.
-  for _ in range(args.rounds):
-    for name, variant in variants.items():
-      began = time.perf_counter()
-      cpu_began = time.process_time()
-      variant.train_once()
-      seconds[name].append(time.perf_counter() - began)
-      cpu_seconds[name].append(time.process_time() - cpu_began)
+  times = measure_steps(variants, args.rounds)
   rows = []
-  for name, values in seconds.items():
-    second = statistics.median(values)
-    cpu_second = statistics.median(cpu_seconds[name])
-    speed = dict(seconds=second, cpu_seconds=cpu_second, tokens_per_second=tokens.size / second)
-    rows.append(dict(name=name) | speed | variants[name].state_bytes())
+  for name, variant in variants.items():
+    seconds = times[name]["seconds"]
+    row = dict(name=name) | times[name] | dict(tokens_per_second=tokens.size / seconds)
+    rows.append(row | variant.state_bytes())
     print(json.dumps(rows[-1]))
   if args.out:
-    facts = dict(
-      settings=SIZES | vars(args), rank=RANK, machine=machine.describe_machine(), rows=rows
-    )
+    settings = SIZES | vars(args)
+    facts = dict(settings=settings, rank=RANK, machine=machine.describe_machine(), rows=rows)
     pathlib.Path(args.out).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def measure_steps(variants: Mapping[str, Variant], rounds: int) -> dict[str, dict[str, float]]:
+  """Times the steps of all variants.
+
+  Returns name of a variant -> its median `seconds` and `cpu_seconds`.
+  """
+  for variant in variants.values():
+    variant.train_once()  # The first step compiles, and is not measured.
+  seconds: dict[str, list[float]] = {name: [] for name in variants}
+  cpu_seconds: dict[str, list[float]] = {name: [] for name in variants}
+  for _ in range(rounds):
+    for name, variant in variants.items():
+      start = time.perf_counter()
+      cpu_start = time.process_time()
+      variant.train_once()
+      seconds[name].append(time.perf_counter() - start)
+      cpu_seconds[name].append(time.process_time() - cpu_start)
+  medians = {}
+  for name in variants:
+    medians[name] = dict(
+      seconds=statistics.median(seconds[name]),
+      cpu_seconds=statistics.median(cpu_seconds[name]),
+    )
+  return medians
 
 
 def _options() -> argparse.Namespace:
@@ -89,7 +104,7 @@ def _options() -> argparse.Namespace:
 
 
 def ours(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Variant]]:
-  """("ours full", variant), ... of every kind."""
+  """The variants of FiLax: ("ours full", variant) and so on."""
   model = qwen2.Model(**SIZES, depth=depth, tied=True, remat="none")
   batch = jnp.asarray(tokens)
   places = jnp.arange(tokens.shape[1])[None]
@@ -101,8 +116,10 @@ def ours(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Variant]]:
     variables = {"params": params}
     states = model.apply(variables, batch, method="embed")
     states, _ = model.apply(variables, states, places)
-    logits = jax.nn.log_softmax(model.apply(variables, states, method="logits")[:, :-1])
-    nll = -jnp.take_along_axis(logits, batch[:, 1:, None], axis=-1)
+    logits = model.apply(variables, states, method="logits")
+    log_probabilities = jax.nn.log_softmax(logits[:, :-1])
+    targets = batch[:, 1:, None]
+    nll = -jnp.take_along_axis(log_probabilities, targets, axis=-1)
     sums = dict(count=jnp.float32(nll.size), hits=0.0, places=1.0, supervised=1.0, tokens=1.0)
     return nll.sum(), sums
 
@@ -116,22 +133,27 @@ def ours(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Variant]]:
 
 
 def adapted_leaves(leaves: dict[str, Any], kind: str) -> dict[str, Any]:
-  """The parameters with adapters, and with codes in place of kernels."""
+  """The parameters for a kind of training.
+
+  With adapters, each kernel of the blocks gets its adapters; with a quantised base, its codes
+  replace it.
+  """
   changed = dict(leaves)
   for path, x in leaves.items():
     if kind == "full" or not path.endswith("_proj/kernel"):
       continue
-    kernel = lora.DenseKernel(x.shape, 2 if "o_proj" in path else 1, stacked=True)
-    for name, value in lora.draw_adapters(jax.random.key(0), kernel, RANK, 2.0 * RANK).items():
-      changed[lora.adapter_name(path, name)] = value
+    input_axes = 2 if "o_proj" in path else 1
+    kernel = lora.DenseKernel(x.shape, input_axes, stacked=True)
+    added = dict(lora.draw_adapters(jax.random.key(0), kernel, RANK, 2.0 * RANK))
     if kind in quantised.KINDS:
-      for name, value in quantised.quantise(changed.pop(path), kernel, kind).items():
-        changed[lora.adapter_name(path, name)] = value
+      added |= quantised.quantise(changed.pop(path), kernel, kind)
+    for name, value in added.items():
+      changed[lora.adapter_name(path, name)] = value
   return changed
 
 
 class OurVariant:
-  """A compiled step of ours."""
+  """A compiled train step of FiLax."""
 
   def __init__(self, train_step: Any, state: TrainState, batch: jax.Array):
     self._program = train_step.lower(state, batch).compile()
@@ -144,15 +166,17 @@ class OurVariant:
     jax.block_until_ready(metrics)
 
   def state_bytes(self) -> dict[str, int]:
-    """Bytes of parameters, optimizer, and what a step needs beside them."""
+    """Bytes of parameters, optimizer, and the temporary memory of a step."""
+    parts = dict(parameters=self._state.params, optimizer=self._state.opt)
     sizes = {}
-    for part, tree in (("parameters", self._state.params), ("optimizer", self._state.opt)):
+    for part, tree in parts.items():
       sizes[part] = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-    return sizes | dict(temporary=self._program.memory_analysis().temp_size_in_bytes)
+    temporary = self._program.memory_analysis().temp_size_in_bytes
+    return sizes | dict(temporary=temporary)
 
 
 def theirs(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Variant]]:
-  """("peft full", variant) and ("peft lora", variant)."""
+  """The variants of PyTorch: ("peft full", variant) and ("peft lora", variant)."""
   import peft
   import torch
   import transformers
@@ -178,7 +202,7 @@ def theirs(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Variant]]:
 
 
 class TorchVariant:
-  """A step of PyTorch, with adapters of PEFT or without."""
+  """A train step of PyTorch, with adapters of PEFT or without."""
 
   def __init__(self, model: Any, optimizer: Any, batch: Any):
     self._model = model

@@ -79,7 +79,7 @@ def parse_gpu_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 class Report:
-  """The JSON file, written anew after every figure."""
+  """The JSON file, written again after every figure."""
 
   def __init__(self, path: pathlib.Path, size: str):
     self._path = path

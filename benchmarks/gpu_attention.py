@@ -3,9 +3,10 @@
 
   python -m benchmarks.gpu_attention [--tiny] [--seconds 95] [--out attention.json]
 
-Needs jax, numpy and filax/ops; PyTorch is the peer where it is installed. First every kernel, and
-what "auto" selects, against float32 dense attention; then milliseconds a call. Work that does not
-start within `--seconds` is reported as not measured. `--tiny` runs on any machine.
+First, every kernel and the one that "auto" selects are compared with dense attention in float32.
+Then the time of a call is measured. If PyTorch is installed, its flash attention is measured, too.
+Work that does not start within `--seconds` is reported as not measured. `--tiny` runs on any
+machine. The program needs jax, numpy and filax/ops.
 """
 
 import argparse
@@ -22,11 +23,12 @@ import time
 import types
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory, too.
-if importlib.util.find_spec("jaxtyping") is None:  # Its shapes are comments here.
-  _words = "Array ArrayLike Bool Float Int Integer Num PyTree Shaped UInt".split()
-  _anything = type("Anything", (), {"__class_getitem__": classmethod(lambda cls, _: cls)})
+if importlib.util.find_spec("jaxtyping") is None:
+  # Without jaxtyping, a stand-in whose types accept any shape is enough: nothing is checked here.
+  _type_names = "Array ArrayLike Bool Float Int Integer Num PyTree Shaped UInt".split()
+  _any_shape = type("AnyShape", (), {"__class_getitem__": classmethod(lambda cls, _: cls)})
   sys.modules["jaxtyping"] = types.ModuleType("jaxtyping")
-  sys.modules["jaxtyping"].__dict__.update(dict.fromkeys(_words, _anything))
+  sys.modules["jaxtyping"].__dict__.update(dict.fromkeys(_type_names, _any_shape))
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +36,10 @@ import numpy as np
 
 from filax.ops.attention import blockwise, choice, cudnn, dense, device, sequence_parallel
 
-OUT_TOLERANCE = 2e-2  # Largest difference of outputs of about 1, in bfloat16.
-GRADIENT_TOLERANCE = 2e-2  # Norm of the difference to the norm of the gradient.
+OUT_TOLERANCE = 2e-2  # Allowed difference of outputs of about 1, in bfloat16.
+GRADIENT_TOLERANCE = 2e-2  # Allowed norm of the difference, relative to that of the gradient.
 CALLS = 5
-BACKWARD = 3.5  # Products of forward and backward, in products of forward.
+BACKWARD = 3.5  # FLOPs of forward and backward pass, relative to those of the forward pass.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +66,10 @@ class Rows:
     return jnp.asarray(segment), jnp.asarray(place)
 
   def flops(self, heads: int, size: int) -> float:
-    """Of the forward pass, visible scores alone."""
-    squares = sum(tokens**2 for row in self.samples for tokens in row)
+    """FLOPs of the forward pass, counting visible scores only."""
+    squares = 0
+    for row in self.samples:
+      squares += sum(tokens**2 for tokens in row)
     return 2.0 * squares * heads * size
 
 
@@ -78,8 +82,8 @@ class Sizes:
   size: int
   checked: tuple[Rows, ...]
   timed: tuple[Rows, ...]
-  block: int  # Of blockwise attention.
-  other_blocks: tuple[int, ...]
+  block: int  # Queries and keys of a tile of blockwise attention.
+  other_blocks: tuple[int, ...]  # Further sizes, which are only timed.
 
 
 GPU = Sizes(
@@ -129,34 +133,47 @@ def blockwise_of(block: int) -> tuple[str, Callable]:
 
 
 def causal_without_lengths(q, k, v, q_at, kv_at):
-  """cuDNN's causal attention, which treats padding as tokens."""
+  """cuDNN's causal attention without row lengths; it treats padding as tokens."""
   return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn")
 
 
 def draw_rows(sizes: Sizes, rows: Rows) -> tuple[jax.Array, ...]:
-  """q, k, v and a cotangent in bfloat16, zero at padding."""
-  shape = (len(rows.samples), rows.length)
+  """Random q, k, v and a cotangent in bfloat16.
+
+  The cotangent is zero at padding.
+  """
+  heads_of_arrays = (sizes.heads, sizes.kv_heads, sizes.kv_heads, sizes.heads)
   arrays = []
-  for seed, heads in enumerate((sizes.heads, sizes.kv_heads, sizes.kv_heads, sizes.heads)):
-    key = jax.random.key(seed)
-    arrays.append(jax.random.normal(key, (*shape, heads, sizes.size), jnp.bfloat16))
-  real = rows.at[0] != 0
-  arrays[-1] = jnp.where(real[:, :, None, None], arrays[-1], 0)
-  return tuple(arrays)
+  for seed, heads in enumerate(heads_of_arrays):
+    shape = (len(rows.samples), rows.length, heads, sizes.size)
+    arrays.append(jax.random.normal(jax.random.key(seed), shape, jnp.bfloat16))
+  q, k, v, cotangent = arrays
+  segment, _ = rows.at
+  is_real = (segment != 0)[:, :, None, None]
+  return q, k, v, jnp.where(is_real, cotangent, 0)
 
 
 def with_gradients(attend: Callable, at):
-  """A compiled (q, k, v, cotangent) -> (out, d_q, d_k, d_v)."""
+  """Compiles forward and backward pass.
+
+  (q, k, v, cotangent) -> (out, d_q, d_k, d_v).
+  """
+
+  def attend_to_row(q, k, v):
+    return attend(q, k, v, at, at)
 
   def forward_and_backward(q, k, v, cotangent):
-    out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, at, at), q, k, v)
-    return out, *pull(cotangent.astype(out.dtype))
+    out, backward = jax.vjp(attend_to_row, q, k, v)
+    return out, *backward(cotangent.astype(out.dtype))
 
   return jax.jit(forward_and_backward)
 
 
 def check(sizes: Sizes, rows: Rows) -> Iterator[dict]:
-  """Differences of every kernel to float32 dense attention, on tokens of samples."""
+  """Compares every kernel with float32 dense attention.
+
+  Padding is not compared.
+  """
   arrays = draw_rows(sizes, rows)
   exact = [x.astype(jnp.float32) for x in arrays]
   with jax.default_matmul_precision("highest"):
@@ -168,25 +185,30 @@ def check(sizes: Sizes, rows: Rows) -> Iterator[dict]:
     try:
       values = with_gradients(attend, rows.at)(*arrays)
       yield row | differences(values, expected, real)
-    except Exception as error:  # A kernel may refuse; the others still count.
+    except Exception as error:  # A kernel may refuse these rows; the others are still checked.
       yield row | dict(passed=False, error=f"{type(error).__name__}: {error}"[:300])
 
 
 def differences(values, expected, real) -> dict:
-  """The difference of outputs, of gradients, and whether both are small."""
+  """The errors of output and gradients, and whether they are small."""
   out, *gradients = (np.asarray(x, np.float32) for x in values)
-  wanted, *wanted_gradients = (np.asarray(x) for x in expected)
-  out_error = float(np.abs(out - wanted)[real].max())
+  expected_out, *expected_gradients = (np.asarray(x) for x in expected)
+  out_error = float(np.abs(out - expected_out)[real].max())
   errors = []
-  for a, b in zip(gradients, wanted_gradients, strict=True):
-    errors.append(float(np.linalg.norm((a - b)[real]) / np.linalg.norm(b[real])))
+  for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+    difference = np.linalg.norm((gradient - expected_gradient)[real])
+    norm = np.linalg.norm(expected_gradient[real])
+    errors.append(float(difference / norm))
   finite = all(np.isfinite(x).all() for x in (out, *gradients))
   passed = out_error <= OUT_TOLERANCE and max(errors) <= GRADIENT_TOLERANCE and finite
   return dict(out=out_error, gradients=errors, finite=finite, passed=bool(passed))
 
 
 def milliseconds(run: Callable, wait: Callable, calls: int = CALLS) -> float:
-  """The median time of a call, after one that is not timed."""
+  """The median time of a call.
+
+  A first call, which compiles, is not timed.
+  """
   wait(run())
   times = []
   for _ in range(calls):
@@ -197,7 +219,7 @@ def milliseconds(run: Callable, wait: Callable, calls: int = CALLS) -> float:
 
 
 def measure(sizes: Sizes, rows: Rows, named: Iterable, until: float) -> Iterator[dict]:
-  """Milliseconds of kernels, forward and forward with backward."""
+  """Times kernels: the forward pass, and forward and backward pass together."""
   arrays = draw_rows(sizes, rows)
   for name, attend in named:
     forward = jax.jit(functools.partial(attend, q_at=rows.at, kv_at=rows.at))
@@ -261,19 +283,21 @@ def measure_torch(sizes: Sizes, rows: Rows) -> Iterator[dict]:
 
 
 def selected(sizes: Sizes, rows: Rows) -> dict:
-  """What "auto" selects for these rows."""
+  """The kernel that "auto" selects for these rows."""
   layout = choice.Layout(queries=rows.length, keys=rows.length, samples=rows.most)
   name = choice.choose(device.device_in_use(), "bfloat16", sizes.size, layout)
   return dict(kind="auto", rows=rows.name, length=rows.length, kernel=name)
 
 
 def run_torch(tiny: bool) -> Iterator[dict]:
-  """Rows of PyTorch, measured in its own process."""
+  """Times PyTorch in a process of its own."""
   if importlib.util.find_spec("torch") is None:
     yield dict(kind="note", error="PyTorch is not installed: pip install torch")
     return
   command = [sys.executable, "-m", "benchmarks.gpu_attention", "--torch"]
-  done = subprocess.run(command + ["--tiny"] * tiny, capture_output=True, text=True)
+  if tiny:
+    command.append("--tiny")
+  done = subprocess.run(command, capture_output=True, text=True)
   if done.returncode:
     yield dict(kind="note", error=f"PyTorch failed: {done.stderr[-300:]}")
     return
@@ -281,7 +305,7 @@ def run_torch(tiny: bool) -> Iterator[dict]:
 
 
 def all_rows(sizes: Sizes, until: float, tiny: bool) -> Iterator[dict]:
-  """Every result, checks first."""
+  """Yields every result: first the checks, then the times."""
   chip = jax.devices()[0]
   yield dict(kind="device", device=chip.device_kind, platform=chip.platform, jax=jax.__version__)
   for rows in (*sizes.checked, *sizes.timed):
@@ -296,7 +320,7 @@ def all_rows(sizes: Sizes, until: float, tiny: bool) -> Iterator[dict]:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Prints a JSON object a line; 1 if "auto" is wrong."""
+  """Prints one JSON object per line; returns 1 if "auto" is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--tiny", action="store_true", help="small shapes, on any machine")
   parser.add_argument("--seconds", type=float, default=95, help="start nothing after this time")

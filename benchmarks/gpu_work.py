@@ -54,9 +54,9 @@ SIZES: dict[str, dict[str, Any]] = {
     answer=dict(encoder="tiny", frames=16, part=8, tokens=4),
   ),
 }
-MEMORY_SHARE = 0.93  # Of the device's memory that jax takes.
+MEMORY_SHARE = 0.93  # The share of the device's memory that jax takes.
 ROUNDS = 5
-REMAT = "attn_mlp"  # Of the train steps; sure to fit in the `gib` of each.
+REMAT = "attn_mlp"  # For train steps; it certainly fits in the `gib` of each.
 SLOW = 3.0  # Seconds of a round from which three rounds are enough.
 
 
@@ -87,7 +87,7 @@ def measure_work(
     for key in figures[0]:
       figure[key] = statistics.median(sample[key] for sample in figures)
     figure["rounds"] = [sample["seconds"] for sample in figures]
-  except Exception as error:  # Often: no memory left. The other figures go on.
+  except Exception as error:  # Often: no memory left. The other figures continue.
     figure["error"] = f"{type(error).__name__}: {error}"[:400]
   print(FIGURE + json.dumps(figure), flush=True)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random models of FiLax, and the programs that the rows time."""
+"""Random models of FiLax, and the programs that the rows of the benchmark measure."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -19,13 +19,16 @@ from filax.models.video_lm import VideoLM
 from filax.spec import RowShape
 from filax.train import optim, state, step
 
-# Qwen2-0.5B's layer; rows choose depth and vocabulary.
+# The layer of Qwen2-0.5B; each row chooses depth and vocabulary.
 HALF_BILLION = dict(width=896, heads=14, kv_heads=2, head_dim=64, mlp=4864)
 STD = 0.02
 
 
 def text_model(dtype: str = "float32", positions: int = 262_144, **sizes: Any) -> VideoLM:
-  """A VideoLM around a Qwen2; its other parts are tiny and unused."""
+  """A VideoLM with a Qwen2.
+
+  Its other components are tiny and are not used.
+  """
   config = dict(
     encoder=dict(name="siglip", variant="tiny"),
     selector=dict(name="uniform", size=3),
@@ -39,7 +42,10 @@ def text_model(dtype: str = "float32", positions: int = 262_144, **sizes: Any) -
 
 
 def random_params(shapes: Any) -> Any:
-  """Normal parameters, norms of one, drawn on the device."""
+  """Draws normal parameters on the device.
+
+  The scales of norms are ones.
+  """
   leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
   drawn = []
   for number, (path, leaf) in enumerate(leaves):
@@ -56,20 +62,20 @@ def _draw_leaf(key, shape, dtype):
 
 
 def llm_params(model: VideoLM) -> dict[str, Any]:
-  """Random parameters of the llm alone, arranged for answers on this device."""
+  """Random parameters of the llm, arranged for answers on this device."""
   params = dict(llm=random_params(components.parameter_shapes(model)["llm"]))
   return answering_params(params, free=True)
 
 
 def timed_call(function: Callable[[], Any]) -> tuple[float, Any]:
-  """(seconds, result) of a function of the device."""
+  """(seconds, result) of a function that computes on the device."""
   start = time.perf_counter()
   result = jax.block_until_ready(function())
   return time.perf_counter() - start, result
 
 
 def full_cache(model: VideoLM, params: Any, batch: int, context: int, spare: int) -> Any:
-  """A cache with `context` random tokens a row and `spare` slots."""
+  """A cache with `context` random tokens per row, and `spare` free slots."""
   cache = model.apply({"params": params}, batch, (context + spare,), method="empty_cache")
 
   def drawn(leaf):
@@ -82,9 +88,9 @@ def full_cache(model: VideoLM, params: Any, batch: int, context: int, spare: int
 
 
 def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> float:
-  """Seconds of decoding `tokens` greedy tokens a row.
+  """Seconds for decoding `tokens` greedy tokens per row, chunk by chunk.
 
-  Decodes chunk by chunk and uses up the cache.
+  The cache cannot be used afterwards.
   """
   rows = cache.length.shape[0]
   limit = jnp.full((rows,), tokens, jnp.int32)
@@ -100,7 +106,7 @@ def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> f
       ids, _, state_now = decoding.DECODE(
         label, llm_only, params, state_now, settings, steps=decoding.STEPS, greedy=True
       )
-      jax.device_get(ids)  # As a caller reads every chunk.
+      jax.device_get(ids)  # A caller would read every chunk.
     return state_now
 
   seconds, _ = timed_call(decode_chunks)
@@ -108,23 +114,26 @@ def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> f
 
 
 def prefill_once(model: VideoLM, params: Any, length: int, batch: int) -> float:
-  """Seconds of reading prompts of `length` tokens into a cache."""
+  """Seconds for computing prompts of `length` tokens and filling a cache."""
   tokens = np.random.default_rng(0).integers(0, model.vocab, (batch, length), np.int32)
-  keep = np.zeros((batch, 0, 1), np.int32)
-  seconds, _ = timed_call(
-    lambda: generate.PREFILL(
+  lengths = np.full((batch,), length, np.int32)
+  no_dropout = np.zeros((batch, 0, 1), np.int32)
+
+  def run_prefill():
+    return generate.PREFILL(
       f"{batch} x {length}",
       generate.language_model(model),
       params,
       tokens,
-      np.full((batch,), length, np.int32),
+      lengths,
       None,
       None,
-      keep,
+      no_dropout,
       room=(),
       spare=16,
     )
-  )
+
+  seconds, _ = timed_call(run_prefill)
   return seconds
 
 
@@ -143,8 +152,15 @@ def text_batch(rows: int, length: int, vocab: int) -> dict[str, np.ndarray]:
 
 def optimizer_settings(rates: tuple = (("", 1e-4),)) -> dict[str, Any]:
   """config.optim of the training rows."""
-  return dict(rates=rates, decay=(("", 0.0),), warmup=0.0, final=0.0, b1=0.9, b2=0.999) | dict(
-    eps=1e-8, clip=1.0
+  return dict(
+    rates=rates,
+    decay=(("", 0.0),),
+    warmup=0.0,
+    final=0.0,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    clip=1.0,
   )
 
 

@@ -103,8 +103,8 @@ MEMORY_CHANGES = (
 def sections() -> dict[str, list[Entry]]:
   """The sections of the page: headline -> entries."""
   return {
-    "Stages as they are: remat and accumulate by themselves": auto_entries(),
-    "Stages row by row, with the outputs of attention kept": stage_entries(),
+    "Stages with their own configs: FiLax chooses remat and accumulate": auto_entries(),
+    "Stages one row at a time, with remat=attn in the language model": stage_entries(),
     "Memory against seq and remat (fila_stage4 has seq=4, remat=attn)": memory_entries(),
     "Long contexts": LONG_CONTEXTS,
   }

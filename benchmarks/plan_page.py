@@ -9,23 +9,25 @@ from filax.train.chips import GIB
 from filax.train.memory_estimate import MARGIN
 
 Plans = dict[str, Any]  # Key of an entry -> its plan.
-INTRODUCTION = """`make plan` writes this page. It compiles every stage for real TPU topologies
-ahead of time; no TPU is needed. `filax plan` does the same for one config. This page was written
-with {}.
+INTRODUCTION = """This page shows how much memory and time a train step takes on TPUs.
+`make plan` writes it: it compiles every stage for real TPU topologies ahead of time, for which no
+TPU is needed. `filax plan` does the same for one config. This page was written with {}.
 
-Nothing here ran on a TPU:
+Nothing on this page was measured on a TPU:
 
-- **Memory** is the compiler's account.
-- **FLOPs** are counted by us.
-- **Bytes moved** are read from the compiled program.
-- **The bound** is a time that no step can beat, not a measurement. It is the longer of two times:
-  all arithmetic at the chip's peak, or all collectives along one axis of the torus.
+- **Memory** (GiB a chip) is what the compiler reports.
+- **FLOPs** are computed from the shapes by FiLax (`filax/costs.py`).
+- **Bytes moved** between chips (GB moved a chip) are read from the compiled program.
+- **The bound** is a time that no step can beat. It is the longer of two times: that of all
+  arithmetic at the peak of the chip, and that of all collectives along one axis of the torus.
 
-Rows are the largest of each config. They are full, and attention sees one sample in each.
+Every plan uses the largest row shape of its config. The rows are full, and each holds one sample.
+*Parts* are micro-batches. *Remat* says what a layer keeps for the backward pass
+(`filax/train/README.md`).
 
-`make plan` takes the libtpu of the extra `test`, which is pinned to that version. The extra `tpu`
-installs the one that jax asks for (0.0.42 for jax 0.10.2, 0.0.50 for jax 0.12). `filax plan`
-compiles with whichever is installed."""
+`make plan` uses the libtpu of the extra `test`, which is pinned to one version. The extra `tpu`
+installs the version that jax asks for (0.0.42 for jax 0.10.2, 0.0.50 for jax 0.12). `filax plan`
+compiles with the version that is installed."""
 HEAD = (
   "| config | slice | fsdp x seq | remat of encoder, llm | rows a step, parts | frames, images, "
   "positions | GiB a chip | fits | TFLOPs a row (encoder, llm) | GB moved a chip | bound, s a step "
@@ -35,25 +37,33 @@ CHOICES_HEAD = (
   "| config | slice | row by row: arithmetic, s a step | remat of encoder, llm | parts | "
   "GiB a chip, by estimate | arithmetic, s a step |"
 )
-CHOICES_WORDS = """What `remat="auto"` and `accumulate="auto"` choose. The choice is arithmetic,
-without a compiler. Of all settings that are estimated to fit with a margin of {margin:.0%}, it
-takes the one with the least bound (arithmetic with recomputation, or gathered weights), then the
-one with the fewest parts. The first column of seconds is for comparison: the arithmetic of the same
-stage row by row, with remat=nothing in the encoder and attn in the llm."""
+CHOICES_WORDS = """This table shows what `remat="auto"` and `accumulate="auto"` choose. The choice
+is made by arithmetic, without a compiler. Of all settings that are estimated to fit with a margin
+of {margin:.0%}, it takes the one with the shortest bound (arithmetic with recomputation, or
+gathered weights, whichever takes longer). If several are equal, it takes the one with the fewest
+parts.
+
+For comparison, the first column of seconds is the arithmetic of the same stage row by row, with
+remat=nothing in the encoder and remat=attn in the language model."""
 ESTIMATES_HEAD = (
   "| config | slice | remat of encoder, llm | parts | compiled, GiB | estimated, GiB | error |"
 )
-ESTIMATES_WORDS = """The estimate behind these choices (`filax/train/memory_estimate.py`) beside the
-compiled programs. Code is left out of both. With the margin, the estimate is never below a compiled
-program of this page."""
+ESTIMATES_WORDS = """The choices above rest on an estimate of memory
+(`filax/train/memory_estimate.py`). This table compares it with the compiled programs; both leave
+out the memory of the program's code. With its margin, the estimate is never below a compiled
+program on this page."""
 SERVING_HEAD = (
   "| frames | slice | dropout | positions | GiB a chip | fits | prefill, s | "
   "GB a token (weights, cache) | GB in the compiled loop | bound, ms a token | planned |"
 )
-SERVING_WORDS = """One question at a time about a video of so many frames: {config} in bfloat16 on
-small slices, by `filax plan --serve`. The bound of the prefill is its arithmetic at the peak. The
-bound of a token is the time to read the weights and the cache once at the HBM's bandwidth. Encoding
-of the video is left out. Prompts beyond 32,768 positions need YaRN."""
+SERVING_WORDS = """This table is about answering one question at a time about a video. The model is
+{config} in bfloat16 on small slices; the numbers are those of `filax plan --serve`.
+
+- **Prefill** is a bound: its arithmetic at the peak of the chip.
+- **The bound of a token** is the time to read the weights and the cache once, at the bandwidth of
+  the HBM.
+- The encoding of the video is left out.
+- Prompts of more than 32,768 positions need YaRN."""
 
 
 def page(plans: Plans, choices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -66,8 +76,12 @@ def page(plans: Plans, choices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rows = [table_row(entry, plans[entry.key]) for entry in section if entry.key in plans]
     yield from table(headline, "", HEAD, rows)
   words = CHOICES_WORDS.format(margin=MARGIN)
-  yield from table("Chosen by themselves", words, CHOICES_HEAD, list(map(choice_row, choices)))
-  yield from table("Estimated and compiled", ESTIMATES_WORDS, ESTIMATES_HEAD, estimate_rows(plans))
+  yield from table(
+    "What FiLax chooses by itself", words, CHOICES_HEAD, list(map(choice_row, choices))
+  )
+  yield from table(
+    "Estimated and compiled memory", ESTIMATES_WORDS, ESTIMATES_HEAD, estimate_rows(plans)
+  )
   words = SERVING_WORDS.format(config=plan_entries.SERVED)
   yield from table("Answering", words, SERVING_HEAD, serving_rows(plans))
   errors = list(failures(plans))

@@ -43,9 +43,9 @@ class BenchmarkRow:
 
   name: str
   what: str  # A line for the table.
-  unit: str  # Of the rate, such as tokens/s; "s" shows the seconds of a repetition.
+  unit: str  # Unit of the rate, such as tokens/s; "s" shows the seconds of a repetition.
   sides: tuple[Side, ...]
-  shapes: tuple[Shape, ...]  # Of the default run.
+  shapes: tuple[Shape, ...]  # Shapes of the default run.
   full: tuple[Shape, ...] = ()  # Added by --full.
   axis: str = ""  # The key of the shape that grows in the plot.
   repeats: int = 0  # Fewer repetitions than the run's, for work of minutes; 0 = the run's.
@@ -84,7 +84,7 @@ def all_rows() -> dict[str, BenchmarkRow]:
 def chosen_rows(names: Sequence[str]) -> list[BenchmarkRow]:
   """The rows of some names, or of names that begin so.
 
-  Without names, all rows. Raises ValueError for a name that no row has.
+  Without names, these are all rows. Raises ValueError for a name that no row has.
   """
   rows = all_rows()
   if not names:

@@ -4,7 +4,7 @@
   python benchmarks/same_lower.py FOLDER plan --config configs/fila_stage4.py --topology v5p:4x4x4
 
 Writes the StableHLO of each program to FOLDER/0.mlir, 1.mlir, … and answers every request to
-compile with the error of a program that is too large, after which `filax plan` goes on with the
+compile with the error of a program that is too large, after which `filax plan` continues with the
 next rows. Imports nothing of FiLax, so that it works with any checkout on PYTHONPATH.
 """
 

@@ -62,7 +62,7 @@ ASKED = (  # (run, flags of `filax chat`)
 class Recorder:
   """Writes the facts of a checkout to a recording.
 
-  source: the recording whose corpora and runs are used unless they are created anew.
+  source: the recording whose corpora and runs are used unless they are created again.
   """
 
   checkout: Checkout
@@ -119,7 +119,7 @@ class Recorder:
   def _train_with_programs(self, name: str, argv: list[str]) -> str:
     """Trains and returns the optimised HLO of the train step.
 
-    One program for each shape of rows.
+    There is one program for each shape of rows.
     """
     with tempfile.TemporaryDirectory(dir=self.work) as folder:
       dump = f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_large_constants"
@@ -149,7 +149,7 @@ class Recorder:
   def export(self) -> None:
     """Records `exports` and `code`: every file of every format.
 
-    Also the arrays after the conversion back.
+    The arrays after the conversion back are recorded, too.
     """
     folder = self._copy("export")
     for run, form, dtype in EXPORTS:

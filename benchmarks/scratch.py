@@ -20,7 +20,7 @@ def scratch_folder() -> pathlib.Path:
 def empty_folder(name: str) -> pathlib.Path:
   """A new, empty folder of that name for this process.
 
-  It lies in the folder of the case, which the harness removes.
+  It is in the folder of the case, which the harness removes.
   """
   parent = pathlib.Path(os.environ.get(CASE_FOLDER) or scratch_folder())
   folder = parent / f"{name}-{os.getpid()}"

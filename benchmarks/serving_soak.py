@@ -20,7 +20,7 @@ from benchmarks.serving_client import RunningServer, ask_all, running_server
 from filax.testing import clips, tiny_checkpoint
 
 MEBIBYTE = 1 << 20
-PARTS = 10  # Of the requests, after each of which memory is read.
+PARTS = 10  # The requests are sent in this many parts; memory is read after each.
 
 
 def main(argv: Sequence[str] | None = None) -> int:

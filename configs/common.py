@@ -1,16 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared parts of all configs: defaults, typed arguments, and `:debug`.
 
-A config is a file with get_config(arg) that returns a ConfigDict of plain data. Order is carried by
-tuples, never by dict keys. `--config F:name=value,flag` passes arguments, `--config.a.b=v` changes
-one key; an unknown key is an error.
+A config is a file with get_config(arg) that returns a ConfigDict of plain data. A value whose order
+matters is a tuple; the order of dict keys never matters. On the command line,
+`--config F:name=value,flag` passes arguments, and `--config.a.b=v` changes one key. An unknown key
+is an error.
 """
 
 from ml_collections import ConfigDict, FieldReference
 
-# Prompts are padded to one of these lengths, to compile few programs: four an octave, so that
-# padding adds a quarter at most. 64, 80, 96, 112, 128, 160, ... up to 32,768.
-LENGTHS = (*(quarters << octave for octave in range(4, 13) for quarters in (4, 5, 6, 7)), 32_768)
+
+def _prompt_lengths(longest: int) -> tuple[int, ...]:
+  """64, 80, 96, 112, 128, 160, ... up to `longest`, four between a power of 2 and its double."""
+  lengths = []
+  step = 16
+  while 4 * step < longest:
+    lengths += [4 * step, 5 * step, 6 * step, 7 * step]
+    step *= 2
+  return (*lengths, longest)
+
+
+# Prompts are padded to one of these lengths, so that few programs are compiled. Padding makes a
+# prompt longer by a quarter at most.
+LENGTHS = _prompt_lengths(32_768)
 DEBUG_CORPUS = "runs/debug_corpus"
 
 
@@ -35,9 +47,9 @@ def base() -> ConfigDict:
   c.trackers = ("tensorboard",)  # Beside metrics.jsonl: tensorboard | wandb | trackio, or ().
   c.checkpoint_every = 500
   c.keep = 2  # Number of newest checkpoints to keep; 0 = all.
-  # Rows of (manifest or benchmark, every, limit[, data[, protocol]]): after every `every` steps and
-  # after the last one, the first `limit` questions are asked (0 = all). data: the folder of the
-  # benchmark, or of a manifest's media.
+  # Evaluations during training: rows of (manifest or benchmark, every, limit[, data[, protocol]]).
+  # The model answers the first `limit` questions (0 = all) after every `every` steps and after the
+  # last step. data: the folder of the benchmark, or of a manifest's media.
   c.evals = ()
   c.evals_batch = 8  # Prompts answered at a time, rounded up to whole rows of the mesh.
   c.best = ""  # A score, eval/NAME/SCORE, whose best checkpoint stays; -eval/NAME/SCORE: the least.
@@ -64,13 +76,13 @@ def fila_model() -> dict:
 
 
 def qwen2(variant: str, **more) -> dict:
-  """A language model with its attention settings.
+  """The settings of a Qwen2 language model.
 
-  Kernel, and strategy over the mesh axis seq.
+  attention: the kernel. sequence: the strategy over the mesh axis seq. more: other settings, or
+  other values of these.
   """
-  return (
-    dict(name="qwen2", variant=variant, remat="auto", attention="auto", sequence="gather") | more
-  )
+  settings = dict(name="qwen2", variant=variant, remat="auto", attention="auto", sequence="gather")
+  return settings | more
 
 
 def fila_infer() -> dict:
@@ -98,10 +110,10 @@ def data() -> dict:
     sampling=dict(name="uniform", frames=96, phase="ends"),  # ends | middle | random
     resize="squash",  # squash | pad | pillow: how frames become square; pillow is Pillow's bicubic.
     images=dict(mode="squash", tiles=1),  # squash | pad | anyres, at most `tiles` tiles.
-    rows=((96, 0, 8192, 1),),  # Buckets: frame slots, image slots, positions, segments.
+    rows=(row_shape(frames=96, positions=8192),),  # Up to three sizes of packed rows.
     packing=False,  # False: one sample a row.
-    # Random gaps spread the positions of a sample over up to so many, so that short samples train
-    # large positions (docs/long_video.md); 0 = no gaps.
+    # Random gaps spread the positions of a sample over a range of this size, so that short samples
+    # train large positions (docs/long_video.md); 0 = no gaps.
     position_gaps=0,
     too_long="skip",  # skip | error: samples that are longer than a row.
     exclude="",  # A quarantine.jsonl whose media are left out.
@@ -115,6 +127,16 @@ def data() -> dict:
     # million the simultaneous copies of a picture take less than 256 MB.
     image_pixels=24_000_000,
   )
+
+
+def row_shape(positions: int, frames: int = 0, images: int = 0, samples: int = 1) -> tuple:
+  """The size of a packed row, for config.data.rows.
+
+  positions: text and visual tokens. frames, images: how many a row can hold. samples: the most
+  samples that share a row. The result is the tuple (frames, images, positions, samples), which is
+  also how a row is written on the command line.
+  """
+  return frames, images, positions, samples
 
 
 def llava_optim() -> dict:
@@ -142,27 +164,25 @@ def llava_optim() -> dict:
 
 
 def lora(ranks: tuple = (), **more) -> dict:
-  """Low-rank adapters of matrix products; without `ranks` there are none.
+  """The settings of low-rank adapters (LoRA); without `ranks` there are none.
 
-  `ranks` are rows of (regex of kernels, rank); the first match wins, rank 0 adapts nothing. Give
-  the adapters a rate in config.optim.rates: ("lora_[ab]$", 2e-4).
+  `ranks` are rows of (regex over the paths of kernels, rank). The first match wins, and rank 0
+  means no adapter. Give the adapters a learning rate in config.optim.rates: ("lora_[ab]$", 2e-4).
   """
-  return (
-    dict(
-      ranks=ranks,
-      alpha=16.0,  # An adapter counts alpha / rank times.
-      dropout=0.0,  # Share of an adapter's inputs that training drops.
-      base="same",  # same | int8 | nf4: how the kernels of all blocks are held.
-    )
-    | more
+  settings = dict(
+    ranks=ranks,
+    alpha=16.0,  # The output of an adapter is multiplied by alpha / rank.
+    dropout=0.0,  # Share of an adapter's inputs that training drops.
+    base="same",  # same | int8 | nf4: how the kernels of all blocks are stored.
   )
+  return settings | more
 
 
 def adapt(c: ConfigDict) -> None:
-  """Trains adapters of the language model alone, weights on every device.
+  """Trains only adapters of the language model, with all weights on every device.
 
-  The base is held in bfloat16, adapters and their moments in float32; a row at a time runs on each
-  device.
+  The base is stored in bfloat16, the adapters and their optimizer moments in float32. Each device
+  computes one row at a time.
   """
   c.lora = lora((("^llm/layers/", 16),), alpha=32.0)
   c.optim.rates = (("lora_[ab]$", 2e-4), ("", 0.0))
@@ -174,10 +194,11 @@ def adapt(c: ConfigDict) -> None:
 
 
 def shard_sequence(c: ConfigDict, seq: int) -> None:
-  """Shards one row at a time over each `seq` devices.
+  """Splits the sequence of a row over groups of `seq` devices.
 
-  Parameters are sharded over all devices, whose number must be a multiple of `seq`. A 7B then fits
-  on 16 GB a device from 256 devices on, and on 95 GB from 64 on (docs/plan.md).
+  Each group computes one row at a time. Parameters are sharded over all devices, whose number must
+  be a multiple of `seq`. A 7B model then fits on 256 devices of 16 GB, or on 64 devices of 95 GB
+  (docs/plan.md).
   """
   c.mesh = dict(data=1, fsdp=-1, seq=seq, tensor=1)
 
@@ -185,32 +206,35 @@ def shard_sequence(c: ConfigDict, seq: int) -> None:
 def parse_arg(arg: str | None, **defaults) -> ConfigDict:
   """Parses the argument of a config, such as "steps=3,debug".
 
-  Returns a ConfigDict of `defaults` with those values, each converted to the type of its default. A
-  bare name is True. Raises ValueError for an unknown name or a value of another type.
+  Returns `defaults` with the values of the argument, each converted to the type of its default. A
+  name without a value is True. Raises ValueError for an unknown name or a value of another type.
   """
   values = dict(defaults)
   for item in filter(None, (arg or "").split(",")):
-    name, given, text = item.partition("=")
+    name, equals_sign, text = item.partition("=")
     if name not in defaults:
-      raise ValueError(
-        f"The config takes no argument {name!r}. It takes {', '.join(sorted(defaults)) or 'none'}."
-      )
-    values[name] = _typed(name, text if given else "true", type(defaults[name]))
+      names = ", ".join(sorted(defaults)) or "none"
+      raise ValueError(f"The config takes no argument {name!r}. It takes {names}.")
+    if not equals_sign:
+      text = "true"
+    values[name] = _typed(name, text, type(defaults[name]))
   return ConfigDict(values)
 
 
 def _typed(name: str, text: str, kind: type):
   booleans = {"true": True, "1": True, "false": False, "0": False}
   try:
-    return booleans[text.lower()] if kind is bool else kind(text)
+    if kind is bool:
+      return booleans[text.lower()]
+    return kind(text)
   except (KeyError, ValueError):
     raise ValueError(f"The config argument {name}={text!r} is not a {kind.__name__}.") from None
 
 
 def shrink(c: ConfigDict) -> ConfigDict:
-  """The same config for a laptop, four steps long.
+  """The same config for a laptop: four steps with tiny models.
 
-  Tiny models, and a tiny corpus that is created first.
+  `filax train` first creates a tiny corpus for it.
   """
   with c.unlocked():
     for role in ("encoder", "llm"):
@@ -229,7 +253,9 @@ def shrink(c: ConfigDict) -> ConfigDict:
     c.data.sampling = dict(name="uniform", frames=frames, phase="ends")
     segments = 3 if c.data.packing else 1
     length = 128 if c.data.time_prompt == "none" else 256
-    c.data.rows = ((segments * frames, 0, segments * length, segments),)
+    c.data.rows = (
+      row_shape(frames=segments * frames, positions=segments * length, samples=segments),
+    )
     c.infer.sampling = dict(name="uniform", frames=4 * frames, phase="ends")
     c.infer.max_new_tokens = 16
     if "scenes" in c.infer.selector:

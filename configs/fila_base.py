@@ -5,7 +5,8 @@
     --config.init_from=runs/fila_stage3
   filax train --config configs/fila_base.py:debug --workdir runs/debug  # A laptop, a minute.
 
-Table 4 of the paper: 32 frames, the rates and the batch of stage 4. It answers from 64 frames.
+Table 4 of the paper: 32 frames in training, with the learning rates and the batch of stage 4. When
+answering, the model sees 64 frames.
 """
 
 from configs import common
@@ -23,12 +24,17 @@ def get_config(arg=None):
   c.infer.sampling = dict(name="uniform", frames=64, phase="ends")
   c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/llava_video_178k.json", "all"),))
   c.data.sampling = dict(name="uniform", frames=32, phase="ends")
-  c.data.rows = ((32, 0, 8192, 1), (32, 0, 16_384, 1))
+  c.data.rows = (
+    common.row_shape(frames=32, positions=8192),
+    common.row_shape(frames=32, positions=16_384),
+  )
   c.optim.rates = RATES
   c.batch = 128
   common.shard_sequence(c, seq=4)
   if arg.packed:  # About 4 samples a row.
     c.data.packing = True
-    c.data.rows = ((128, 0, 32_768, 8),)
+    c.data.rows = (common.row_shape(frames=128, positions=32_768, samples=8),)
     c.batch = 32
-  return common.shrink(c) if arg.debug else c
+  if arg.debug:
+    return common.shrink(c)
+  return c

@@ -4,9 +4,10 @@
   filax train --config configs/fila_stage1.py --workdir runs/fila_stage1
   filax train --config configs/fila_stage1.py:debug --workdir runs/debug  # A laptop, a minute.
 
-Table 4 of the paper: learning rate 1e-3, batch 32, one epoch. The rest is LLaVA's script: a plain
-template without a system turn, the picture squashed to 384 pixels (729 tokens, no newline). Set
-config.init_from to a folder that holds the pretrained tower and language model.
+Table 4 of the paper: learning rate 1e-3, batch 32, one epoch. The other settings are those of
+LLaVA's script: a plain template without a system turn, and pictures squashed to 384 pixels (729
+tokens, no newline). Set config.init_from to a folder that holds the pretrained vision encoder and
+language model.
 """
 
 from configs import common
@@ -21,12 +22,14 @@ def get_config(arg=None):
   c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/blip_558k.json", "all"),))
   c.data.template = "plain"
   c.data.system = ""
-  c.data.rows = ((0, 1, 1024, 1),)
+  c.data.rows = (common.row_shape(images=1, positions=1024),)
   c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
   c.batch = 32
   common.shard_sequence(c, seq=8)
   if arg.packed:  # About 8 samples a row.
     c.data.packing = True
-    c.data.rows = ((0, 8, 6656, 16),)
+    c.data.rows = (common.row_shape(images=8, positions=6656, samples=16),)
     c.batch = 4
-  return common.shrink(c) if arg.debug else c
+  if arg.debug:
+    return common.shrink(c)
+  return c

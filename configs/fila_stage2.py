@@ -6,8 +6,8 @@
   filax train --config configs/fila_stage2.py:debug --workdir runs/debug  # A laptop, a minute.
 
 Table 4 of the paper: encoder 2e-6, projector 2e-6, language model 1e-5, batch 64, one epoch. The
-newline belongs to the language model's group, as in LLaVA's script. Single images become at most 9
-tiles and an overview (anyres_max_9).
+image newline has the language model's rate, as in LLaVA's script. A single image becomes an
+overview and at most 9 tiles (anyres_max_9).
 """
 
 from configs import common
@@ -27,12 +27,14 @@ def config(arg, published, usual):
   c = common.base()
   c.data.train = choose(arg.mixture, arg.root, published, usual)
   c.data.images = dict(mode="anyres", tiles=9)
-  c.data.rows = ((0, 12, 8192, 1),)
+  c.data.rows = (common.row_shape(images=12, positions=8192),)
   c.optim.rates = (*RATES, ("^merger/", 0.0))
   c.batch = 64
   common.shard_sequence(c, seq=4)
   if arg.packed:  # About 4 samples a row.
     c.data.packing = True
-    c.data.rows = ((0, 48, 32_768, 16),)
+    c.data.rows = (common.row_shape(images=48, positions=32_768, samples=16),)
     c.batch = 16
-  return common.shrink(c) if arg.debug else c
+  if arg.debug:
+    return common.shrink(c)
+  return c

@@ -8,8 +8,9 @@ The data are LLaVA-Video-178K.
   filax train --config configs/fila_stage4.py:debug --workdir runs/debug  # A laptop, a minute.
 
 Table 4 of the paper: encoder 2e-6, projector 2e-6, language model 1e-5, merger 2e-6, batch 128, one
-epoch. Frames are uniform (LLaVA's linspace), three consecutive ones are a scene: no selection in
-training. A video is 32 x 196 tokens and one newline. Captions of long videos need the second row.
+epoch. Frames are evenly spaced (LLaVA's linspace), and three consecutive frames form a scene: in
+training no scenes are selected. A video has 32 x 196 tokens and one newline. The longer row is for
+samples with captions of long videos.
 """
 
 from configs import common
@@ -23,12 +24,17 @@ def get_config(arg=None):
   c = common.base()
   c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/llava_video_178k.json", "all"),))
   c.data.sampling = dict(name="uniform", frames=96, phase="ends")
-  c.data.rows = ((96, 0, 8192, 1), (96, 0, 16_384, 1))
+  c.data.rows = (
+    common.row_shape(frames=96, positions=8192),
+    common.row_shape(frames=96, positions=16_384),
+  )
   c.optim.rates = (*RATES, ("^merger/", 2e-6))
   c.batch = 128
   common.shard_sequence(c, seq=4)
   if arg.packed:  # About 4 samples a row.
     c.data.packing = True
-    c.data.rows = ((384, 0, 32_768, 8),)
+    c.data.rows = (common.row_shape(frames=384, positions=32_768, samples=8),)
     c.batch = 32
-  return common.shrink(c) if arg.debug else c
+  if arg.debug:
+    return common.shrink(c)
+  return c

@@ -9,20 +9,24 @@ The data are the corpus of data_pipelines/synthesis/toy.py.
     --config.init_from=runs/demo/stage1 --config.best=eval/held_out/accuracy \
     --config.evals='(("runs/demo/corpus/held_out.json",500,100),)'  # Both may be left out.
 
-The parts and the path of the data are those of the 7B; only sizes, rates and lengths differ. Stage
-1 learns to see: captions of clips of 3 neighbouring frames, 8 of them packed in a row. Stage 2
-learns to remember: questions about 24 frames of a long virtual video, 8 groups of 3; the encoder
-stays frozen. Each epoch draws the frames at another random phase. At the paper's 2e-6 the fusion
-weights would not move in so few steps, so they learn as fast as the rest, still by a rule of their
-own. Answers come from 8 scenes of 3 frames out of 256 candidates: as many visual tokens as in
-training.
+The components and the data path are those of the 7B model; only sizes, rates and lengths differ.
+
+Stage 1    Learns to see: captions of clips of 3 neighbouring frames, 8 clips packed in a row.
+Stage 2    Learns to remember: questions about 24 frames (8 groups of 3) of a long virtual video.
+           The encoder is frozen.
+Answering  Selects 8 scenes of 3 frames from 256 candidate frames. That gives as many visual tokens
+           as in training.
+
+In each epoch the frames are sampled with another random phase. The fusion weights have a learning
+rate of their own, as in the paper, but not the paper's 2e-6: with it they would not change in so
+few steps.
 """
 
 from configs import common
 
 RATE = 2e-3
-GROUPS = 8  # A group is 16 patches merged over 3 frames, pooled to 4 tokens.
-SIZE = 3
+GROUPS = 8  # The 16 patches of a group's frames are merged, then pooled to 4 tokens.
+SIZE = 3  # Frames of a group.
 
 
 def get_config(arg=None):
@@ -50,25 +54,30 @@ def get_config(arg=None):
   c.optim.accumulate = 1
   c.log_every = 20
   c.checkpoint_every = 200
-  (_stage1 if arg.stage == 1 else _stage2)(c, arg.corpus)
-  return common.shrink(c) if arg.debug else c
+  if arg.stage == 1:
+    _set_stage1(c, arg.corpus)
+  else:
+    _set_stage2(c, arg.corpus)
+  if arg.debug:
+    return common.shrink(c)
+  return c
 
 
-def _stage1(c, corpus: str):
+def _set_stage1(c, corpus: str):
   c.data.train = ((f"{corpus}/stage1.json", "all"),)
   c.data.template = "plain"
   c.data.sampling.frames = SIZE
   c.data.packing = True
-  c.data.rows = ((GROUPS * SIZE, 0, 88, GROUPS),)
+  c.data.rows = (common.row_shape(frames=GROUPS * SIZE, positions=88, samples=GROUPS),)
   c.batch = 8
   c.steps = 600
 
 
-def _stage2(c, corpus: str):
+def _set_stage2(c, corpus: str):
   c.data.train = ((f"{corpus}/stage2.json", "all"),)
   c.data.template = "brief"
   c.data.sampling.frames = GROUPS * SIZE
-  c.data.rows = ((GROUPS * SIZE, 0, 108, 1),)
+  c.data.rows = (common.row_shape(frames=GROUPS * SIZE, positions=108),)
   c.optim.rates = (("^encoder/", 0.0), *c.optim.rates)
   c.batch = 8
   c.steps = 2000

@@ -6,11 +6,13 @@
   filax train ... --config.lora.base=nf4  # QLoRA: the kernels of all blocks in 4 bits.
   filax train --config configs/lora_fila.py:debug --workdir runs/debug  # A laptop, a minute.
 
-FOLDER is a run, one of its checkpoints, or a released folder such as LLaVA-OneVision-Qwen2-7B; its
-tokenizer is taken with it. Adapters of rank 16 on all kernels of the language model learn at 2e-4,
-as in QLoRA's paper; the projector, the merger and the encoder stay as they are. Rows are those of
-stage 4. The checkpoint is the adapters alone and names FOLDER, which has to stay (--base FOLDER
-finds it if it moves). `filax chat`, `evals` and `convert` take runs/mine like any other run.
+FOLDER is a run, one of its checkpoints, or a released folder such as LLaVA-OneVision-Qwen2-7B. The
+tokenizer is taken from it, too. Adapters of rank 16 are trained on all kernels of the language
+model, with the learning rate of QLoRA's paper (2e-4). The projector, the merger and the encoder do
+not change. The rows are those of stage 4.
+
+The checkpoint holds only the adapters, and the path of FOLDER. Keep FOLDER; if it moves, name its
+new path with --base. `filax chat`, `evals` and `convert` take runs/mine like any other run.
 """
 
 from configs import common
@@ -21,6 +23,8 @@ def get_config(arg=None):
   c = common.base()
   c.data.train = (("my.json", "all"),)
   c.data.sampling = dict(name="uniform", frames=96, phase="ends")
-  c.data.rows = ((96, 0, 8192, 1),)
+  c.data.rows = (common.row_shape(frames=96, positions=8192),)
   common.adapt(c)
-  return common.shrink(c) if arg.debug else c
+  if arg.debug:
+    return common.shrink(c)
+  return c

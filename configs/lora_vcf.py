@@ -7,9 +7,9 @@
   filax train ... --config.lora.base=nf4  # QLoRA: the kernels of all blocks in 4 bits.
   filax train --config configs/lora_vcf.py:debug --workdir runs/debug  # A laptop, a minute.
 
-Pictures of 448 pixels as in the released models, 64 to 128 frames a video. What is trained, and
-what the run folder holds, is that of configs/lora_fila.py. `dropout=uniform0_attention` trains
-with visual dropout; the other arguments are those of stage 1.
+Frames and pictures have 448 pixels, as in the released models; a video has 64 to 128 frames.
+configs/lora_fila.py describes what is trained and what the run folder holds.
+`dropout=uniform0_attention` trains with visual dropout. The other arguments are those of stage 1.
 """
 
 from configs import common
@@ -21,6 +21,11 @@ def get_config(arg=None):
   c = base(arg, 448)
   c.data.train = (("my.json", "all"),)
   c.data.sampling = dynamic(128, 64)
-  c.data.rows = ((128, 0, 4096, 1), (128, 0, 8192, 1))
+  c.data.rows = (
+    common.row_shape(frames=128, positions=4096),
+    common.row_shape(frames=128, positions=8192),
+  )
   common.adapt(c)
-  return common.shrink(c) if arg.debug else c
+  if arg.debug:
+    return common.shrink(c)
+  return c

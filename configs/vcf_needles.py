@@ -11,12 +11,17 @@
     --lengths 1000,2000,3000,4000,5000,6000,7000,8000,9000,10000 \\
     --depths 0,0.112,0.224,0.332,0.444,0.556,0.668,0.776,0.888,1
 
-UMT reads clips of 4 frames jointly, and ToMe leaves 4 tokens of a clip: one a frame. Stage 1:
-captions of single clips. Stage 2: questions about 4 clips, with which the encoder goes on learning:
-after captions alone, no token of a card tells its key, shape and pointer together. Then the encoder
-is frozen: stages 3 and 4 read 64 and 256 frames, stage 5 1,024 and 64 in turn. No row is as long as
-the test, so random gaps spread the positions of all rows over up to 24,576
-(config.data.position_gaps).
+UMT encodes clips of 4 frames jointly. ToMe leaves 4 tokens of a clip, one per frame.
+
+Stage 1   Captions of single clips.
+Stage 2   Questions about 4 clips. The encoder keeps learning: after captions alone, no visual token
+          holds the key, the shape and the pointer of a card together.
+Stage 3   Questions about 64 frames. From here on the encoder is frozen.
+Stage 4   Questions about 256 frames and about 64.
+Stage 5   Questions about 1,024 frames and about 64.
+
+No row is as long as the test. So random gaps spread the positions of each sample over up to 24,576
+(config.data.position_gaps), and the model learns large positions from short rows.
 """
 
 from configs import common, vcf_toy
@@ -24,28 +29,46 @@ from configs import common, vcf_toy
 CLIP = vcf_toy.CLIP
 POSITIONS = 24_576
 THETA = 1e8  # With 1e4 the rotary angles of far positions repeat too often.
-LAST = 11  # Thousands of positions of the longest prompt.
-WORDS = 128  # Positions of eight questions and answers.
-STAGES = {  # Lessons, rows (frames, images, positions, samples), rows a step, steps, rate.
-  1: (("captions",), ((8 * CLIP, 0, 96, 8),), 8, 300, 2e-3),
-  2: (("lessons-16",), ((16, 0, 176, 1),), 32, 500, 2e-3),
-  3: (("lessons-64",), ((64, 0, 64 + WORDS, 1),), 16, 700, 2e-3),
-  4: (
-    ("lessons-256", "lessons-64"),
-    ((256, 0, 256 + WORDS, 1), (256, 0, 4 * (64 + WORDS), 4)),
-    8,
-    400,
-    1e-3,
+LONGEST_PROMPT = 11  # In units of 1024 positions.
+TEXT = 128  # Positions of eight questions and answers.
+STAGES = {
+  1: dict(
+    lessons=("captions",),
+    row=common.row_shape(frames=8 * CLIP, positions=96, samples=8),
+    batch=8,
+    steps=300,
+    rate=2e-3,
   ),
-  5: (
-    ("lessons-1024", "lessons-64"),
-    ((1024, 0, 1024 + WORDS, 1), (512, 0, 8 * (64 + WORDS), 8)),
-    4,
-    500,
-    1e-3,
+  2: dict(
+    lessons=("lessons-16",),
+    row=common.row_shape(frames=16, positions=176),
+    batch=32,
+    steps=2200,
+    rate=2e-3,
+  ),
+  3: dict(
+    lessons=("lessons-64",),
+    row=common.row_shape(frames=64, positions=64 + TEXT),
+    batch=16,
+    steps=900,
+    rate=2e-3,
+  ),
+  4: dict(
+    lessons=("lessons-256", "lessons-64"),
+    row=common.row_shape(frames=256, positions=256 + TEXT),
+    batch=8,
+    steps=500,
+    rate=1e-3,
+  ),
+  5: dict(
+    lessons=("lessons-1024", "lessons-64"),
+    row=common.row_shape(frames=1024, positions=1024 + TEXT),
+    batch=4,
+    steps=500,
+    rate=1e-3,
   ),
 }
-LEARNING_ENCODER = (1, 2)  # Stages.
+LEARNING_ENCODER = (1, 2)  # Stages that train the encoder.
 
 
 def get_config(arg=None):
@@ -54,24 +77,25 @@ def get_config(arg=None):
   )
   if arg.stage not in STAGES:
     raise ValueError(f"configs/vcf_needles.py has no stage {arg.stage}. Set stage=1 to 5.")
-  lessons, rows, batch, steps, rate = STAGES[arg.stage]
+  stage = STAGES[arg.stage]
   c = vcf_toy.get_config(f"stage={min(arg.stage, 2)},corpus={arg.corpus},dropout={arg.dropout}")
   c.model.merger.tokens = 1
   with c.unlocked():
     c.model.llm.theta = THETA
     c.model.llm.positions = POSITIONS
-  c.infer.lengths = (256, 512, *(1024 * number + 256 for number in range(1, LAST)))
+  longer = tuple(1024 * number + 256 for number in range(1, LONGEST_PROMPT))
+  c.infer.lengths = (256, 512, *longer)
   c.infer.sampling = _every_second(10_000)
   c.infer.max_new_tokens = 8
   c.data.root = arg.corpus
-  c.data.train = tuple((f"{arg.corpus}/{name}.jsonl", "all") for name in lessons)
+  c.data.train = tuple((f"{arg.corpus}/{name}.jsonl", "all") for name in stage["lessons"])
   c.data.sampling = _every_second(1024)
   c.data.position_gaps = arg.gaps
-  c.data.rows = rows
+  c.data.rows = (stage["row"],)
   frozen = () if arg.stage in LEARNING_ENCODER else vcf_toy.FROZEN
-  c.optim.rates = (*frozen, ("", rate))
-  c.batch = batch
-  c.steps = steps
+  c.optim.rates = (*frozen, ("", stage["rate"]))
+  c.batch = stage["batch"]
+  c.steps = stage["steps"]
   if arg.debug:
     return common.shrink(c)
   c.data.packing = True
@@ -79,5 +103,5 @@ def get_config(arg=None):
 
 
 def _every_second(limit: int) -> dict:
-  """A frame a second, in whole clips, at most `limit` frames."""
+  """Samples one frame per second, in whole clips, at most `limit` frames."""
   return dict(name="dynamic_fps", frames=limit, low=CLIP, multiple=CLIP, phase="middle")

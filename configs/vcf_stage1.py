@@ -8,11 +8,16 @@ The data are pictures, and clips of 4 frames.
   filax train --config configs/vcf_stage1.py:encoder=internvideo2 --workdir runs/vcf_stage1
   filax train --config configs/vcf_stage1.py:debug --workdir runs/debug  # A laptop, a minute.
 
-As released: only the connector's MLP learns, rate 1e-3, 512 samples a step, one epoch, a plain
-template without a time prompt. A clip, like a picture, is 64 tokens. model=7B is Qwen2-7B with
-UMT-L at 224 pixels, 2B is Qwen2.5-1.5B with UMT-L at 448. encoder=internvideo2 is InternVideo2-1B
-at 224. `dropout` is a preset of filax.spec.dropout_stages, or stages as
-"4:uniform:0.75+18:attention:0.25"; the release has none.
+As released: only the connector's MLP is trained, with learning rate 1e-3, 512 samples per step, one
+epoch, and a plain template without a time prompt. A clip has 64 tokens, and so has a picture.
+
+Arguments of all stages:
+
+  model=7B              Qwen2-7B with UMT-L at 224 pixels.
+  model=2B              Qwen2.5-1.5B with UMT-L at 448 pixels.
+  encoder=internvideo2  InternVideo2-1B at 224 pixels instead of UMT-L.
+  dropout=STAGES        Visual dropout: a preset of filax.spec.dropout_stages, or stages such as
+                        4:uniform:0.75+18:attention:0.25. The release has none.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +26,7 @@ from configs import common
 from configs.mixtures.parts import choose
 from configs.mixtures.vcf_stage1 import PARTS
 
-LONG = (  # Prompts of up to 10,000 frames.
+LONG = (  # Lengths of prompts with up to 10,000 frames.
   40_960,
   49_152,
   57_344,
@@ -61,7 +66,7 @@ def parse(arg: str | None) -> ConfigDict:
 
 
 def base(arg: ConfigDict, size: int) -> ConfigDict:
-  """VideoChat-Flash with pictures of `size` pixels; a 2B uses 448."""
+  """VideoChat-Flash with frames and pictures of `size` pixels; the 2B model uses 448."""
   c = common.base()
   c.seed = 42
   encoder = dict(ENCODERS[arg.encoder])
@@ -98,7 +103,7 @@ def base(arg: ConfigDict, size: int) -> ConfigDict:
 
 
 def dynamic(most: int, least: int) -> dict:
-  """About a frame a second, from `least` to `most`, as in training."""
+  """Samples about one frame per second, at least `least` and at most `most` frames."""
   return dict(name="dynamic_fps", frames=most, low=least, multiple=4, phase="released")
 
 
@@ -111,12 +116,17 @@ def get_config(arg=None):
   c.data.system = ""
   c.data.time_prompt = "none"
   c.data.sampling = dict(name="uniform", frames=4, phase="released")
-  c.data.rows = ((4, 1, 512, 1), (4, 1, 8192, 1))
+  c.data.rows = (
+    common.row_shape(frames=4, images=1, positions=512),
+    common.row_shape(frames=4, images=1, positions=8192),
+  )
   c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
   c.batch = 512
   common.shard_sequence(c, seq=1 if arg.encoder == "umt" else 2)
   if arg.packed:  # About 8 samples a row.
     c.data.packing = True
-    c.data.rows = ((32, 8, 4096, 16),)
+    c.data.rows = (common.row_shape(frames=32, images=8, positions=4096, samples=16),)
     c.batch = 64
-  return common.shrink(c) if arg.debug else c
+  if arg.debug:
+    return common.shrink(c)
+  return c

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VideoChat-Flash stage 3, instructions about short and long videos: everything learns.
+"""VideoChat-Flash stage 3, instructions on short and long videos: all parameters are trained.
 
   filax train --config configs/vcf_stage3.py --workdir runs/vcf_stage3 \\
     --config.init_from=runs/vcf_stage2
@@ -7,8 +7,8 @@
     --config.init_from=runs/vcf_stage2  # Visual dropout in training: the release has none.
   filax train --config configs/vcf_stage3.py:debug --workdir runs/debug  # A laptop, a minute.
 
-As released: rates and batch of stage 2, one epoch, 64 to 512 frames a video, 16 tokens a frame.
-Arguments as in stage 1.
+As released: learning rates and batch of stage 2, one epoch, 64 to 512 frames per video, 16 tokens
+per frame. The arguments are those of stage 1.
 """
 
 from configs import common
@@ -24,12 +24,18 @@ def get_config(arg=None):
   c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/vcf_stage3.json", "all"),))
   c.data.sampling = dynamic(512, 64)
   c.data.images = IMAGES
-  c.data.rows = ((128, 40, 6144, 1), (512, 40, 12_288, 1), (512, 40, 32_768, 1))
+  c.data.rows = (
+    common.row_shape(frames=128, images=40, positions=6144),
+    common.row_shape(frames=512, images=40, positions=12_288),
+    common.row_shape(frames=512, images=40, positions=32_768),
+  )
   c.optim.rates = RATES
   c.batch = 256
   common.shard_sequence(c, seq=4)
   if arg.packed:  # About 4 samples a row.
     c.data.packing = True
-    c.data.rows = ((1024, 160, 32_768, 32),)
+    c.data.rows = (common.row_shape(frames=1024, images=160, positions=32_768, samples=32),)
     c.batch = 64
-  return common.shrink(c) if arg.debug else c
+  if arg.debug:
+    return common.shrink(c)
+  return c

@@ -12,30 +12,39 @@
   filax evals --checkpoint runs/vcf/stage4 --manifest runs/demo/corpus/held_out.json \\
     --dropout 1:uniform:0.75,2:attention:0.25
 
-The parts and the path of the data are those of the 7B: UMT reads clips of 4 frames jointly, ToMe
-leaves 8 tokens of a clip, and visual tokens may be dropped after layers 1 and 2 of 3. Stage 1:
-captions of clips of one scene. Stage 2: questions about long virtual videos, the encoder stays
-frozen. Stage 3: at 32 frames, so few that most clips hold parts of two scenes, which the encoder
-learns to tell apart. Stage 4: at the 256 frames of answering, frozen again. Nothing is selected:
-frames must stand close enough to show short scenes.
+The components and the data path are those of the 7B model: UMT encodes clips of 4 frames jointly,
+ToMe leaves 8 tokens of a clip, and visual tokens may be dropped after layers 1 and 2 of 3. All
+frames are used; no scenes are selected, so the frames must be close enough to show short scenes.
 
-Measured once (seed 0, 648 held-out questions about 64 videos): accuracy 0.944 without dropout;
-0.943 when only the answers drop visual tokens, 1:uniform:0.75+2:attention:0.25; 0.923 when stage 4
-is trained with it as well. On two busy CPU cores the stages took 171, 502, 204 and 396 seconds (283
-with dropout); shorter runs on idle ones suggest about 110, 310, 115 and 210.
+Stage 1  Captions of clips of one scene.
+Stage 2  Questions about long virtual videos, at 64 frames. The encoder is frozen.
+Stage 3  The same at 32 frames. Most clips then hold parts of two scenes, and the encoder, which
+         learns again, learns to tell them apart.
+Stage 4  The same at 256 frames, as when answering. The encoder is frozen again.
+
+Measured once (seed 0, 648 held-out questions about 64 videos):
+
+  accuracy  visual dropout 1:uniform:0.75+2:attention:0.25
+  0.944     none
+  0.943     when answering
+  0.923     when answering and in stage 4
+
+On two busy CPU cores the stages took 171, 502, 204 and 396 seconds (stage 4 with dropout: 283).
+Shorter runs on idle cores suggest about 110, 310, 115 and 210 seconds.
 """
 
 from configs import common, fila_toy
 
-CLIP = 4
-TOKENS = 2
+CLIP = 4  # Frames of a clip.
+TOKENS = 2  # Visual tokens per frame after merging.
 TEXT = 76  # Positions of the longest question and answer.
+ANSWER_FRAMES = 256
 FROZEN = (("^encoder/", 0.0),)
-STAGES = {  # Frames of a sample, rows a step, steps, rates.
-  1: (CLIP, 8, 600, (("", 2e-3),)),
-  2: (64, 8, 2000, (*FROZEN, ("", 2e-3))),
-  3: (32, 8, 700, (("", 1e-3),)),
-  4: (256, 4, 600, (*FROZEN, ("", 1e-3))),
+STAGES = {
+  1: dict(frames=CLIP, batch=8, steps=600, rates=(("", 2e-3),)),
+  2: dict(frames=64, batch=8, steps=2000, rates=(*FROZEN, ("", 2e-3))),
+  3: dict(frames=32, batch=8, steps=700, rates=(("", 1e-3),)),
+  4: dict(frames=ANSWER_FRAMES, batch=4, steps=600, rates=(*FROZEN, ("", 1e-3))),
 }
 
 
@@ -43,22 +52,34 @@ def get_config(arg=None):
   arg = common.parse_arg(arg, stage=4, corpus="runs/demo/corpus", dropout="off", debug=False)
   if arg.stage not in STAGES:
     raise ValueError(f"configs/vcf_toy.py has no stage {arg.stage}. Set stage=1, 2, 3 or 4.")
-  frames, batch, steps, rates = STAGES[arg.stage]
+  stage = STAGES[arg.stage]
+  frames = stage["frames"]
   c = fila_toy.get_config(f"stage={min(arg.stage, 2)},corpus={arg.corpus}")
+  _set_model(c, arg.dropout)
+  _set_inference(c)
+  c.data.sampling.frames = frames
+  c.data.rows = (common.row_shape(frames=frames, positions=frames * TOKENS + TEXT),)
+  if arg.stage == 1:
+    c.data.rows = (common.row_shape(frames=8 * CLIP, positions=160, samples=8),)
+  c.optim.rates = stage["rates"]
+  c.optim.accumulate = 1
+  c.batch = stage["batch"]
+  c.steps = stage["steps"]
+  if arg.debug:
+    return common.shrink(c)
+  return c
+
+
+def _set_model(c, dropout: str) -> None:
   c.model.encoder = dict(name="umt", variant="toy", remat="none")
   c.model.selector = dict(name="clips", size=CLIP)
   c.model.merger = dict(name="tome", tokens=TOKENS, heads=4)
   c.model.projector = dict(name="mlp", newline="none", pool_side=1)
-  c.model.llm.dropout = arg.dropout
+  c.model.llm.dropout = dropout
+
+
+def _set_inference(c) -> None:
+  longest = ANSWER_FRAMES * TOKENS + TEXT
   c.infer.selector = dict(name="clips", size=CLIP)
-  c.infer.sampling = dict(name="uniform", frames=STAGES[4][0], phase="ends")
-  c.infer.lengths = (128, 256, STAGES[4][0] * TOKENS + TEXT, 1024)
-  c.data.sampling.frames = frames
-  c.data.rows = ((frames, 0, frames * TOKENS + TEXT, 1),)
-  c.optim.rates = rates
-  c.optim.accumulate = 1
-  c.batch = batch
-  c.steps = steps
-  if arg.stage == 1:
-    c.data.rows = ((8 * CLIP, 0, 160, 8),)
-  return common.shrink(c) if arg.debug else c
+  c.infer.sampling = dict(name="uniform", frames=ANSWER_FRAMES, phase="ends")
+  c.infer.lengths = (128, 256, longest, 1024)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams the rows of a plan as packed batches.
 
-The order is the plan's, and one integer, the row number, resumes it. Neither threads, workers and
-processes nor a stop and restart change it.
+The plan fixes the order of the rows. The number of threads, workers and processes does not change
+it, and neither does a restart: one integer, the number of the next row, resumes the stream.
 """
 
 from collections.abc import Callable
 import contextlib
 import functools
+import math
 import weakref
 
 import numpy as np
@@ -21,7 +22,7 @@ from data_pipelines.packing.rows import Materialise
 
 __all__ = ["Batches", "Pipeline", "Plan", "make_plan"]
 
-_ENDLESS = 1 << 48  # Rows; the epochs never end.
+_ENDLESS = 1 << 48  # A number of rows that no run reaches: epochs follow one another without end.
 
 
 class Pipeline:
@@ -37,11 +38,11 @@ class Pipeline:
 
   @property
   def ingredients(self) -> dict[str, dict[str, str]]:
-    """The inputs that decided the plan, by part."""
+    """The inputs that decided the plan, by part of the plan."""
     return self.plan.ingredients
 
   def steps(self, epochs: float) -> int:
-    """Global batches in `epochs` epochs; a partial epoch is rounded up."""
+    """The number of global batches in `epochs` epochs, rounded up."""
     return self.plan.step_count(epochs)
 
   def row(self, number: int) -> PlanRow:
@@ -49,7 +50,7 @@ class Pipeline:
     return self.plan.row(number)
 
   def materialise(self, seq_slice: tuple[int, int] = (0, 1)) -> Materialise:
-    """The function from a plan's row to arrays."""
+    """The function that turns a row of the plan into arrays."""
     plan = self.plan
     return Materialise(
       plan.composer,
@@ -77,12 +78,12 @@ class Pipeline:
     process_count: int = 1,
     seq_slice: tuple[int, int] = (0, 1),
   ) -> "Batches":
-    """An endless stream of batches from global row `start` on.
+    """An endless stream of batches, beginning with the global row `start`.
 
-    A batch is a dict of `spec.BATCH` arrays [R ...]. The `batch` rows of a global batch are divided
-    into process_count equal contiguous parts, and a process gets part process_index. With
-    `seq_slice` (i, n) it decodes only the i-th of n parts of the frame slots. Raises ValueError if
-    batch, processes, rows or frame slots do not divide evenly.
+    A batch is a dict of the arrays [R ...] of `spec.BATCH`. The rows of a global batch are divided
+    into process_count equal parts of neighbouring rows, and this process gets part process_index.
+    With seq_slice = (i, n), it decodes only the i-th of n parts of the frames of each row. Raises
+    ValueError if the batch, the rows or the frames do not divide evenly.
     """
     batch = self.plan.batch
     if batch % process_count:
@@ -96,13 +97,15 @@ class Pipeline:
       )
     self._check_seq_parts(seq_slice[1])
     local = batch // process_count
-    rows = _LocalRows(self.plan.planner, start + process_index * local, local, batch)
-    return Batches(self._stream(rows, local, self.materialise(seq_slice)))
+    first = start + process_index * local
+    rows = _LocalRows(self.plan.planner, first, local, batch)
+    stream = self._stream(rows, local, self.materialise(seq_slice))
+    return Batches(stream)
 
   def _check_seq_parts(self, parts: int) -> None:
-    """Checks that a row's frames split into `parts` parts of whole groups.
+    """Checks that the frames of a row divide into `parts` parts.
 
-    Raises ValueError if they do not.
+    A part must consist of whole groups. Raises ValueError if it does not.
     """
     group = self.plan.layout.frames_per_group
     for shape in self.plan.row_shapes:
@@ -125,24 +128,24 @@ class Pipeline:
     if count:
       _parse_flags()
       workers.start_tracker()
-      ahead_of_worker = -(-ahead // count)
+      ahead_of_worker = math.ceil(ahead / count)
       stream = stream.mp_prefetch(
         grain.MultiprocessingOptions(num_workers=count, per_worker_buffer_size=ahead_of_worker),
         workers.prepare,
       )
-    # Batched after the workers: otherwise each worker would batch only its own rows.
+    # Rows are batched after the workers; otherwise a batch would hold the rows of one worker.
     return iter(stream.batch(local, drop_remainder=True))
 
 
 class Batches(contextlib.AbstractContextManager):
-  """An iterator over batches.
+  """An iterator over batches, whose threads and workers can be stopped.
 
-  `close`, leaving a with block, garbage collection and the end of the program all stop its threads
-  and workers.
+  They stop when `close` is called, when a with block ends, when this object is garbage-collected,
+  and when the program ends.
   """
 
   def __init__(self, stream):
-    # A list that _end_streams empties, even while this object is still referenced.
+    # The stream is in a list, so that _end_streams can remove it without a reference to `self`.
     self._streams = [stream]
     self._end = weakref.finalize(self, _end_streams, self._streams)
 
@@ -174,7 +177,8 @@ def _end_streams(streams: list) -> None:
 class _LocalRows:
   """The rows of this process, in order.
 
-  Element i is local row i % local of batch i // local.
+  Each global batch holds `local` rows of this process. Element i is the row number i % local of
+  these rows in the global batch number i // local.
   """
 
   def __init__(self, planner: Planner, first: int, local: int, batch: int):
@@ -195,7 +199,7 @@ class _LocalRows:
 def _parse_flags() -> None:
   """Marks absl's flags as parsed.
 
-  grain's workers read them, and not every program uses absl.app.
+  The workers of grain read these flags, and a program that does not use absl.app never parses them.
   """
   from absl import flags
 

@@ -74,7 +74,7 @@ def _threads_lock(folder: str) -> Iterator[bool]:
 def _opened_folder(folder: str | os.PathLike) -> int | None:
   """A descriptor of a folder, which is made if missing.
 
-  None if it cannot be locked.
+  It is None if the folder cannot be locked.
   """
   if fcntl is None:
     return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sample before pixels are read: turns and timelines of media."""
+"""A sample before its media are decoded: turns of text, and timelines of media."""
 
 import dataclasses
 
@@ -9,18 +9,21 @@ VIDEO = "<video>"  # Placeholder of the next video.
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """A stretch of one media file on a timeline, in seconds.
+  """A part of a media file on a timeline, in seconds.
 
-  kind "video": seconds t0..t1 of a file (t1 None: to its end). "still": one picture shown from
-  `at` for t1 - t0 seconds inside a video. "image": a separate picture, in the image lane; with t1,
-  the frame of a video at t0 (in evaluations only).
+  The kinds of scenes:
+
+    video  seconds t0 to t1 of a file; t1 None means to its end
+    still  one picture, shown inside a video for t1 - t0 seconds
+    image  a separate picture, not part of a video; with t1, the frame of a video at t0 (only in
+           evaluations)
   """
 
   media: str  # A path, a folder of frames, or "file.array_record#key".
   kind: str = "video"
   t0: float = 0.0
   t1: float | None = None
-  at: float = 0.0  # Where the scene begins on the timeline.
+  at: float = 0.0  # When the scene begins on the timeline.
 
 
 Timeline = tuple[Scene, ...]  # An ordinary file is a timeline of one scene.
@@ -30,8 +33,8 @@ Timeline = tuple[Scene, ...]  # An ordinary file is a timeline of one scene.
 class Turn:
   """One turn of a conversation.
 
-  `parts` alternates text and media: a str is ordinary text (control tokens are not interpreted in
-  it), an int n shows the sample's n-th timeline.
+  `parts` are text and media in order. A str is ordinary text, in which control tokens have no
+  meaning. An int n shows the sample's n-th timeline.
   """
 
   role: str  # system | user | assistant
@@ -45,10 +48,10 @@ class Turn:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """One conversation about any number of timelines, shown in order."""
+  """One conversation about any number of timelines, which are shown in order."""
 
   id: str
   turns: tuple[Turn, ...]
   media: tuple[Timeline, ...] = ()
-  origin: str = ""  # "manifest.json:12", for messages.
-  kind: str = ""  # The question's kind, for scores by kind.
+  origin: str = ""  # Where it comes from, such as "manifest.json:12", for messages.
+  kind: str = ""  # The kind of question, so that scores can be reported by kind.

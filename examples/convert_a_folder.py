@@ -4,7 +4,7 @@
   python examples/convert_a_folder.py runs/demo/stage2 runs/as_torch runs/back
 
 The folder is what transformers reads as LlavaOnevisionForConditionalGeneration; the scene merger,
-which that class does not know, lies in fila/ and is used by the run_torch.py beside it. The script
+which that class does not know, is in fila/ and is used by the run_torch.py beside it. The script
 uses the verbs of the command line, because they also write conversion_report.json.
 """
 

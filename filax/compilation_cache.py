@@ -19,7 +19,7 @@ with a size bound all processes wait for one lock. Here
 Who sets jax's own cache (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false, or the same
 in jax.config) keeps it: nothing is changed then. FILAX_COMPILATION_CACHE=off keeps nothing at all.
 On several processes jax lets only process 0 write; with a shared folder the others read. `filax
-plan` compiles anew: it reads what the compiler says of a program.
+plan` compiles again: it reads what the compiler says of a program.
 """
 
 from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ FLOW = ("encoder", "merger", "projector", "llm")  # Gradients flow from the last
 class Costs:
   """Model FLOPs of a train step, for each unit of work.
 
-  Forward and backward, without recomputation.
+  They count forward and backward pass, without recomputation.
   """
 
   token: float = 0.0  # One text position, visual tokens included, in all layers and the head.

@@ -4,7 +4,7 @@
 A file is written beside its target and renamed: no reader ever sees a part of it, not even after a
 kill. A checked file begins with a line that holds the sha256 of the rest. A cache is a checked file
 that can be computed again: if it is damaged, or its folder cannot be written, one line on stderr
-reports it and the work goes on.
+reports it and the work continues.
 
 Standard library only, so that every part of the project can use it. Atomic writes are of local
 files only: a bucket's objects appear complete by themselves.

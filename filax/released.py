@@ -10,8 +10,9 @@ once into the user's cache (filax/convert/conversion_cache.py); from then on its
 from collections.abc import Mapping, Sequence
 import os
 from pathlib import Path
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filax import files
 from filax.checkpoint import run_folder
@@ -19,6 +20,8 @@ from filax.checkpoint import run_folder
 if TYPE_CHECKING:
   from data_pipelines.text.tokenizer import Tokenizer
   from filax.infer.session import Session
+
+_HUB = re.compile(r"(?:https://huggingface\.co|hf:/)/([\w.-]+/[\w.-]+)(?:/.*)?")
 
 
 def load(
@@ -58,8 +61,9 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
 
   A released folder is converted unless the cache has it; a line on stderr says so. `components`:
   modules that the config of an export may name. Raises ValueError or OSError with one sentence for
-  a folder that cannot be converted, or a cache that cannot be written.
+  an address, a folder that cannot be converted, or a cache that cannot be written.
   """
+  _check_is_here(path)
   if not is_released(path):
     return os.fspath(path)
   from filax.convert import conversion_cache, peft_in
@@ -75,6 +79,18 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
     _convert_released(source, entry, components)
 
   return os.fspath(conversion_cache.convert_once(source, convert))
+
+
+def _check_is_here(path: str | os.PathLike) -> None:
+  """Raises ValueError for an address that is no bucket."""
+  text = os.fspath(path)
+  name = _HUB.fullmatch(text)
+  if name is not None:
+    raise ValueError(
+      f"{text} is not on this machine. Download it first, and give the folder: hf download "
+      f"{name[1]} --local-dir {name[1].partition('/')[2]}"
+    )
+  files.check_scheme(text)
 
 
 def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:
@@ -96,6 +112,21 @@ def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:
       f"{source} has no tokenizer. Copy the tokenizer.json or *.model of the released model beside "
       f"its weights."
     )
+
+
+def described_config(folder: str | os.PathLike) -> dict[str, Any]:
+  """The config of a released folder, as far as its config.json tells.
+
+  That of an export of FiLax, otherwise only the parts of the model. Raises ValueError or OSError
+  for a config.json that cannot be read.
+  """
+  from filax.convert import config_in
+
+  config = config_in.read_config_json(Path(folder))
+  described = dict(config.get(config_in.KEY, {}))
+  if "model" not in described and config_in.config_family(config):
+    described["model"] = config_in.architecture(config)
+  return described
 
 
 def cached_checkpoint(path: str | os.PathLike) -> str:
@@ -129,7 +160,7 @@ def is_released(path: str | os.PathLike) -> bool:
 def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> None:
   """Converts a released folder as `filax convert from --source` does."""
   from filax import shipped_configs
-  from filax.convert import conversion_cache
+  from filax.convert import UnreadableWeights, conversion_cache
   from filax.convert.import_folder import import_checkpoint
   from filax.convert.import_inputs import ImportRequest
 
@@ -150,6 +181,8 @@ def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> N
   except FileExistsError:
     if not conversion_cache.is_whole(entry):  # Otherwise another process was faster.
       raise
+  except UnreadableWeights:
+    raise
   except ValueError as error:
     raise ValueError(
       f"{source} is no checkpoint of FiLax, and cannot be converted: {error} `filax convert from "

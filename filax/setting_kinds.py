@@ -61,7 +61,7 @@ def number(
 ) -> Setting:
   """A finite number from `low` to `high`.
 
-  Without the ends themselves if `above`, `below`.
+  With `above` or `below`, that end itself is not allowed.
   """
   words = f"a number above {low:g}" if above else f"a number of {low:g} or more"
   if high != math.inf:

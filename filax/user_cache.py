@@ -28,7 +28,7 @@ def make_private(folder: Path) -> None:
   """Makes a folder that only this user can write.
 
   Its mode is 0700; one that exists keeps its mode. Raises OSError if it cannot be made, and
-  PermissionError if another user could change what lies in it: owns it, may write it, or may put
+  PermissionError if another user could change what is in it: owns it, may write it, or may put
   another folder in its place.
   """
   folder.parent.mkdir(parents=True, exist_ok=True)

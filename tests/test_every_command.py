@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared by all commands: paths below the home folder, readers that stop reading."""
 
+import importlib
 import os
 import pathlib
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from filax.cli import config_flags, errors
+from filax.cli import config_flags, errors, main
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -87,3 +88,42 @@ def test_a_broken_pipe_that_is_not_the_output_is_an_error(capsys):
 
   assert errors.run_verb(main, [], "train") == 2
   assert "worker 3 is gone" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_a_command_is_imported_is_quiet(monkeypatch, capsys):
+  def interrupted(name):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(importlib, "import_module", interrupted)
+  assert main.main(["show", "--config", "fila_toy"]) == 130
+  assert capsys.readouterr().err == "filax show: stopped.\n"
+
+
+@pytest.mark.parametrize(
+  ("error", "sentence"),
+  [
+    (FileExistsError(17, "File exists", "/x/y"), "filax show: /x/y: File exists.\n"),
+    (PermissionError("Only root may."), "filax show: Only root may.\n"),
+    (OSError(5, "Input/output error"), "filax show: [Errno 5] Input/output error\n"),
+    (OSError(28, "No space left on device"), "found no room: No space left on device."),
+  ],
+)
+def test_errors_of_the_system_name_the_file(error, sentence, capsys):
+  def main(argv):
+    raise error
+
+  assert errors.run_verb(main, [], "show") == 2
+  assert sentence in capsys.readouterr().err
+
+
+def test_a_working_folder_that_is_gone_is_named(tmp_path, monkeypatch, capsys):
+  folder = tmp_path / "gone"
+  folder.mkdir()
+  monkeypatch.chdir(folder)
+  folder.rmdir()
+
+  def main(argv):
+    os.path.abspath("run")
+
+  assert errors.run_verb(main, [], "chat") == 2
+  assert "was started in was removed" in capsys.readouterr().err

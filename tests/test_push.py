@@ -198,6 +198,26 @@ def test_bad_words_are_one_sentence(run, tmp_path, capsys):
   assert main(["push", str(tmp_path / "nothing"), "--repo", "me/tiny"]) == 2
 
 
+def test_an_export_is_described_by_its_own_config(run, tmp_path, capsys):
+  export = str(tmp_path / "export")
+  assert main(["convert", "to", "--checkpoint", run, "--format", "hf", "--out", export]) == 0
+  capsys.readouterr()
+  code, report, err = push(export, tmp_path, capsys)
+  assert code == 0, err
+  files = {"config.json", "run_torch.py", "fila/scene_merger.safetensors"}
+  assert files | {"model-00001-of-00001.safetensors"} <= set(report["files"])
+  card = (tmp_path / "hub/README.md").read_text()
+  assert "| llm | qwen2 |" in card and "| merger | weighted |" in card
+  assert "?" not in card.partition("## Model")[2]
+  assert filax.load(tmp_path / "hub").ask(None, "What?") == filax.load(run).ask(None, "What?")
+
+
+def test_a_folder_that_is_not_there_leaves_nothing(tmp_path, capsys):
+  assert main(["push", str(tmp_path / "nothing"), "--repo", "me/tiny"]) == 2
+  assert "There is no" in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_second_push_replaces_the_first(run, tmp_path, capsys):
   push(run, tmp_path, capsys)
   pathlib.Path(tmp_path, "hub/old.json").write_text("{}")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Curves of learning: FiLax beside its own export, trained by PyTorch."""
+"""Learning curves: FiLax, and the exported model trained by PyTorch."""

@@ -4,16 +4,18 @@
   python -m benchmarks.learning --out runs/learning                     # FiLA-Video
   python -m benchmarks.learning --out runs/learning --model flash       # VideoChat-Flash
 
-The toy config's first stage is trained several times on the same batches of the real loader (packed
-rows of H.264 clips; encoder, merger, projector and language model all learn):
+The first stage of a toy config is trained several times, each time on the same batches of the real
+loader. The batches are packed rows of H.264 clips, and all parts of the model are trained. The
+runs:
 
   filax    the jitted step of `filax train`
-  control  the same from parameters that differ by one ulp in one weight
-  twin     the exported parameters, in the exported PyTorch model, with torch.optim.AdamW
-  paired   (flash) a twin that merges those pairs of tokens that FiLax merges
+  control  the same step, but one weight of the first parameters differs by one ulp
+  twin     the exported PyTorch model with the exported parameters and torch.optim.AdamW
+  paired   (only flash) a twin that merges the same pairs of tokens as FiLax
 
-OUT gets MODEL-SEED.json (every loss and gradient norm), .md (a table) and .png (curves). The exit
-code is 1 if a twin is further away than the control allows (benchmarks/learning/verdict.py).
+OUT receives MODEL-SEED.json (every loss and gradient norm), .md (a table) and .png (the curves).
+The exit code is 1 if a twin's losses differ from those of FiLax by more than is allowed; the
+control shows how much (benchmarks/learning/verdict.py).
 """
 
 import argparse
@@ -31,38 +33,40 @@ TITLES = {"fila": "FiLA-Video at toy size", "flash": "VideoChat-Flash at toy siz
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the comparison; returns the exit code."""
-  wanted = parser().parse_args(argv)
+  args = parser().parse_args(argv)
   import torch
 
   from benchmarks.learning import curves, recipe, report
 
   start = time.perf_counter()
-  wanted.out.mkdir(parents=True, exist_ok=True)
-  torch.set_num_threads(1)  # In products so small, a second thread costs more than it brings.
+  args.out.mkdir(parents=True, exist_ok=True)
+  torch.set_num_threads(1)  # The matrices are so small that a second thread is slower.
   prepared = recipe.prepare_recipe(
-    wanted.model, wanted.out, wanted.steps, wanted.seed, wanted.rows, wanted.videos
+    args.model, args.out, args.steps, args.seed, args.rows, args.videos
   )
-  comparison = curves.compare_runs(prepared, wanted.steps)
+  comparison = curves.compare_runs(prepared, args.steps)
   verdicts = curves.judge_twins(comparison.curves)
-  facts = run_facts(wanted, prepared.config["batch"], time.perf_counter() - start)
-  name = f"{wanted.model}-{wanted.seed}"
-  for path in report.write_curves(wanted.out, name, comparison, verdicts, facts):
+  seconds = time.perf_counter() - start
+  facts = run_facts(args, prepared.config["batch"], seconds)
+  name = f"{args.model}-{args.seed}"
+  for path in report.write_curves(args.out, name, comparison, verdicts, facts):
     print(f"Wrote {path}", file=sys.stderr)
-  for run, judged in verdicts.items():
-    print("\n".join(judged.lines(run)))
-  return 0 if all(judged.agrees for judged in verdicts.values()) else 1
+  for run, verdict in verdicts.items():
+    print("\n".join(verdict.lines(run)))
+  all_agree = all(verdict.agrees for verdict in verdicts.values())
+  return 0 if all_agree else 1
 
 
-def run_facts(wanted: argparse.Namespace, rows: int, seconds: float) -> dict[str, Any]:
-  """What was run, where and how long."""
-  words = TITLES[wanted.model]
+def run_facts(args: argparse.Namespace, rows: int, seconds: float) -> dict[str, Any]:
+  """The settings, the machine and the duration of the comparison."""
+  title = f"{TITLES[args.model]}, {args.steps} steps of {rows} packed rows, seed {args.seed}"
   return dict(
-    title=f"{words}, {wanted.steps} steps of {rows} packed rows, seed {wanted.seed}",
-    model=wanted.model,
-    steps=wanted.steps,
-    seed=wanted.seed,
+    title=title,
+    model=args.model,
+    steps=args.steps,
+    seed=args.seed,
     rows=rows,
-    videos=wanted.videos,
+    videos=args.videos,
     total_seconds=round(seconds, 1),
     machine=machine.describe_machine(),
   )
@@ -78,10 +82,22 @@ def parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add("--model", choices=tuple(TITLES), default="fila", help="default: fila")
   add("--steps", type=options.whole_number(2), default=300, help="default: 300")
-  add("--seed", type=options.whole_number(0), default=0, help="of corpus, order and first weights")
-  add("--rows", type=options.whole_number(0), default=0, help="of a step; default: the config's 8")
-  add("--videos", type=options.whole_number(1), default=300, help="videos of the corpus")
-  add("--out", type=pathlib.Path, default=pathlib.Path("runs/learning"), help="folder of results")
+  add(
+    "--seed",
+    type=options.whole_number(0),
+    default=0,
+    help="seed of the corpus, the order of samples and the first parameters; default: 0",
+  )
+  add(
+    "--rows",
+    type=options.whole_number(0),
+    default=0,
+    help="packed rows per step; default: the config's 8",
+  )
+  add(
+    "--videos", type=options.whole_number(1), default=300, help="videos in the corpus; default: 300"
+  )
+  add("--out", type=pathlib.Path, default=pathlib.Path("runs/learning"), help="folder for results")
   return parser
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs FiLax, its control and its twins in step, batch by batch."""
+"""Trains FiLax, its control and its twins side by side, batch by batch."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -20,25 +20,26 @@ OURS = "filax"
 CONTROL = "control"
 TWIN = "twin"
 PAIRED = "paired"
-WEIGHT = "projector/linear_1/kernel"  # Every visual token passes through it.
+WEIGHT = "projector/linear_1/kernel"  # All visual tokens pass through it.
 
-Curves = dict[str, dict[str, list[float]]]  # Run -> figure -> its value at every step.
+Curves = dict[str, dict[str, list[float]]]  # Run -> "loss" or "grad_norm" -> value of every step.
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """The curves of a model's runs, and what they cost."""
+  """The curves of all runs, and the time that each run took."""
 
   curves: Curves
-  seconds: Mapping[str, float]  # Run -> seconds of its steps.
-  nudge: Nudge  # Of the control.
+  seconds: Mapping[str, float]  # Run -> seconds of all its steps.
+  nudge: Nudge  # The difference between the first parameters of the control and of FiLax.
 
 
 def compare_runs(recipe: RunRecipe, steps: int) -> Comparison:
-  """Trains for `steps` steps on the recipe's own batches.
+  """Trains all runs for `steps` steps on the batches of the recipe.
 
-  The twin starts from the exported parameters, the control one ulp away in one weight. Where tokens
-  are merged by similarity, a second twin merges the pairs that FiLax merges.
+  The twin starts from the exported parameters. The control starts from parameters that differ by
+  one ulp in one weight. VideoChat-Flash merges tokens by similarity, so it has a second twin, which
+  merges the same pairs as FiLax.
   """
   program = setup.train_step(recipe.config, recipe.setup)
   params = recipe.first.params
@@ -46,7 +47,8 @@ def compare_runs(recipe: RunRecipe, steps: int) -> Comparison:
   ours = FilaxRun(recipe, program, params)
   runs: dict[str, Any] = {}
   if recipe.model == "flash":
-    runs[PAIRED] = PairedTwinRun(new_twin(recipe), ours)  # First: it reads what FiLax has now.
+    # The first run of the dict: it reads the parameters that FiLax has before the step.
+    runs[PAIRED] = PairedTwinRun(new_twin(recipe), ours)
   runs[OURS] = ours
   runs[CONTROL] = FilaxRun(recipe, program, nudged)
   runs[TWIN] = new_twin(recipe)
@@ -69,7 +71,7 @@ class PairedTwinRun:
     self._ours = ours
 
   def step(self, batch: Batch) -> dict[str, float]:
-    """Loss and gradient norm, before the update that it makes."""
+    """Makes a step; returns loss and gradient norm from before the update."""
     self._twin_run.twin.rounds = self._ours.merged_pairs(batch)
     return self._twin_run.step(batch)
 
@@ -77,7 +79,10 @@ class PairedTwinRun:
 def run_in_step(
   runs: Mapping[str, Any], batches: Iterator[Batch], steps: int
 ) -> tuple[Curves, dict[str, float]]:
-  """Gives every batch to each run -> (curves, seconds of each run)."""
+  """Trains every run on each batch.
+
+  Returns the curves, and the seconds that each run took.
+  """
   curves: Curves = {name: dict(loss=[], grad_norm=[]) for name in runs}
   seconds = dict.fromkeys(runs, 0.0)
   start = time.monotonic()
@@ -90,29 +95,33 @@ def run_in_step(
         seconds[name] += time.perf_counter() - began
         for figure, value in figures.items():
           curves[name][figure].append(value)
-      words = functools.partial(progress_words, curves, number, steps, start)
-      line.show(number, words)
-    line.end(words, always=True)
+      progress = functools.partial(progress_words, curves, number, steps, start)
+      line.show(number, progress)
+    line.end(progress, always=True)
   return curves, seconds
 
 
 def progress_words(curves: Curves, number: int, steps: int, start: float) -> str:
-  """Step, loss, distances, seconds left."""
-  seconds = (time.monotonic() - start) / number
-  left = seconds * (steps - number)
+  """The progress line: step, loss, distances from FiLax, remaining seconds."""
+  seconds_per_step = (time.monotonic() - start) / number
+  remaining = seconds_per_step * (steps - number)
   loss = curves[OURS]["loss"][-1]
-  away = []
+  distances = []
   for name in curves:
     if name != OURS:
-      away.append(f"{name} {distance(curves, name)[-1]:.1e}")
+      latest = distance(curves, name)[-1]
+      distances.append(f"{name} {latest:.1e}")
   return (
-    f"step {number} of {steps}: loss {loss:.4f}, away: {', '.join(away)}; "
-    f"{seconds:.1f} s a step, {left:.0f} s left"
+    f"step {number} of {steps}: loss {loss:.4f}, distance of {', '.join(distances)}; "
+    f"{seconds_per_step:.1f} s a step, {remaining:.0f} s left"
   )
 
 
 def distance(curves: Curves, name: str, figure: str = "loss") -> np.ndarray:
-  """Distance of a run from FiLax, float64 [steps]."""
+  """The distance of a run from FiLax, float64 [steps].
+
+  It is the absolute difference of the two curves.
+  """
   ours = np.array(curves[OURS][figure])
   theirs = np.array(curves[name][figure])
   return np.abs(theirs - ours)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training runs of FiLax: its own jitted step, and first parameters one ulp away."""
+"""Training runs of FiLax, and the change of one weight by one ulp."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from filax.train import batches, setup
 class FilaxRun:
   """A training run of FiLax.
 
-  program: the jitted step, which several runs may share.
+  program: the jitted train step. Several runs may share one.
   """
 
   def __init__(self, recipe: RunRecipe, program: Any, params: Any):
@@ -29,7 +29,7 @@ class FilaxRun:
     self._state = dataclasses.replace(state, params=_copied(params))
 
   def step(self, batch: Batch) -> dict[str, float]:
-    """Loss and gradient norm, before the update that it makes."""
+    """Makes a step; returns loss and gradient norm from before the update."""
     with jax.set_mesh(self._setup.mesh):
       placed = batches.place_batch(batch, self._setup.mesh)
       self._state, metrics = self._program(self._state, placed)
@@ -45,17 +45,19 @@ class FilaxRun:
 
 @functools.partial(jax.jit, static_argnums=0)
 def choose_pairs(model: Any, params: Any, frames: jax.Array) -> list[MergingRound]:
-  """The choices of token merging, round by round.
+  """The pairs that token merging chooses, round by round.
 
   frames uint8 [R T h w 3].
   """
   clip = model.encoder.clip
-  x = model.apply({"params": params}, frames, clip, method="encode_frames")
-  x = x.reshape(-1, clip * x.shape[2], x.shape[3])
+  features = model.apply({"params": params}, frames, clip, method="encode_frames")  # [R T N E]
+  _, _, tokens_per_frame, width = features.shape
+  x = features.reshape(-1, clip * tokens_per_frame, width)  # [clips, tokens of a clip, E]
   size = jnp.ones(x.shape[:2])
   heads = model.merger.heads
   rounds = []
-  for count in tome.schedule(x.shape[1], clip * model.merger.tokens):
+  tokens_after_merging = clip * model.merger.tokens
+  for count in tome.schedule(x.shape[1], tokens_after_merging):
     similarity, partner = tome.match(x, heads)
     order = jnp.argsort(-similarity, axis=1, stable=True)
     rounds.append(MergingRound(count, partner, order))
@@ -65,7 +67,7 @@ def choose_pairs(model: Any, params: Any, frames: jax.Array) -> list[MergingRoun
 
 @dataclasses.dataclass(frozen=True)
 class Nudge:
-  """A weight that differs by one unit in its last place."""
+  """A weight before and after a change by one ulp."""
 
   path: str
   before: float
@@ -73,9 +75,10 @@ class Nudge:
 
 
 def one_ulp_away(params: Any, path: str) -> tuple[Any, Nudge]:
-  """Parameters that differ by one ulp in one weight.
+  """Changes one weight by one ulp.
 
-  The largest weight of `path` becomes the next larger number.
+  The largest weight of the array at `path` becomes the next larger float32. Returns the changed
+  parameters and the change.
   """
   leaves = flatten_tree(params)
   values = np.array(leaves[path])
@@ -90,5 +93,8 @@ def one_ulp_away(params: Any, path: str) -> tuple[Any, Nudge]:
 
 
 def _copied(params: Any) -> Any:
-  """A copy, because a step reuses the memory of its parameters."""
+  """A copy of the parameters.
+
+  A step donates its input, so its memory is reused.
+  """
   return jax.tree.map(jnp.copy, params)

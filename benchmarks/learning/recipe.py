@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the compared runs have in common: config, batches, first parameters, their export."""
+"""What all compared runs share: config, batches, and first parameters with their export."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -20,8 +20,8 @@ from filax.convert import export_folder
 from filax.train import run, setup
 from filax.train.state import TrainState
 
-TOYS = {"fila": "fila_toy", "flash": "vcf_toy"}  # Model -> its config of configs/.
-FORMATS = {"fila": "hf-remote", "flash": "videochat-flash"}  # Model -> format of the export.
+TOYS = {"fila": "fila_toy", "flash": "vcf_toy"}  # Model -> name of its file in configs/.
+FORMATS = {"fila": "hf-remote", "flash": "videochat-flash"}  # Model -> format of its export.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +32,18 @@ class RunRecipe:
   config: dict[str, Any]
   pipeline: Pipeline
   setup: setup.Setup
-  first: TrainState
-  export: pathlib.Path  # The first parameters, for PyTorch.
+  first: TrainState  # The state before the first step.
+  export: pathlib.Path  # Folder with the first parameters, exported for PyTorch.
 
 
 def prepare_recipe(
   model: str, folder: pathlib.Path, steps: int, seed: int = 0, rows: int = 0, videos: int = 300
 ) -> RunRecipe:
-  """Opens a toy's first stage, and exports its first parameters.
+  """Prepares a toy's first stage, and exports its first parameters.
 
-  The first stage trains all parts on packed rows. Its schedule is stretched over `steps`. rows:
-  packed rows of a step, 0 = as the config says. The corpus is made in `folder` unless it is there.
+  The first stage trains all parts of the model on packed rows. The learning-rate schedule covers
+  `steps` steps. rows: packed rows per step; 0 = as in the config. The corpus is generated in
+  `folder` if it is not there yet.
   """
   corpus = toy.corpus(folder / f"corpus-{seed}", videos=videos, held=1, seed=seed)
   config = stage_config(model, corpus, steps, seed)
@@ -50,11 +51,12 @@ def prepare_recipe(
   run_folder = folder / f"{model}-{seed}"
   run_folder.mkdir(exist_ok=True)
   pipeline = run.open_data(config, str(run_folder))
-  plain = config.to_dict()
-  prepared = setup.prepare(plain, steps, jax.devices()[:1])
+  settings = config.to_dict()
+  one_device = jax.devices()[:1]
+  prepared = setup.prepare(settings, steps, one_device)
   first = setup.complete_state(seed, prepared, {})
-  export = export_parameters(model, first.params, plain, run_folder / "first")
-  return RunRecipe(model, plain, pipeline, prepared, first, export)
+  export = export_parameters(model, first.params, settings, run_folder / "first")
+  return RunRecipe(model, settings, pipeline, prepared, first, export)
 
 
 def stage_config(model: str, corpus: pathlib.Path, steps: int, seed: int) -> ConfigDict:
@@ -69,9 +71,9 @@ def stage_config(model: str, corpus: pathlib.Path, steps: int, seed: int) -> Con
 def export_parameters(
   model: str, params: Any, config: Mapping[str, Any], folder: pathlib.Path
 ) -> pathlib.Path:
-  """Writes a checkpoint and exports it in float32.
+  """Writes parameters as a checkpoint in `folder`, and exports it in float32.
 
-  Returns the export's folder, which lies in that of the checkpoint.
+  Returns the folder of the export, which lies inside `folder`.
   """
   shutil.rmtree(folder, ignore_errors=True)
   store.save_params(folder, params, config)

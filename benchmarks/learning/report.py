@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Curves as JSON, a Markdown table and a picture."""
+"""Writes learning curves as JSON, as a Markdown table and as a picture."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -19,8 +19,8 @@ from benchmarks.learning.curves import (
 from benchmarks.learning.verdict import CHAOS, Verdict, allowed_distance
 from filax import files
 
-ROWS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250)  # Steps of the table, beside the last one.
-FLOOR = 1e-9  # Equal losses are drawn here.
+TABLE_STEPS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250)  # The table also has the last step.
+FLOOR = 1e-9  # Added to distances, so that a log axis can show equal losses.
 ORANGE = "tab:orange"
 LINES = {  # Run -> its label and color among the distances.
   CONTROL: ("FiLax, one ulp away in one weight (control)", "tab:gray"),
@@ -62,14 +62,19 @@ def write_curves(
 
 
 def short_numbers(curves: Curves) -> Any:
-  """Curves in the digits that float32 has."""
-  return json.loads(json.dumps(curves), parse_float=lambda text: float(f"{float(text):.9g}"))
+  """Curves rounded to 9 digits, which is all that float32 holds."""
+
+  def rounded(text: str) -> float:
+    return float(f"{float(text):.9g}")
+
+  return json.loads(json.dumps(curves), parse_float=rounded)
 
 
 def table_lines(curves: Curves) -> list[str]:
-  """The rows of a Markdown table of some steps.
+  """The lines of a Markdown table of some steps.
 
-  Losses of FiLax and the twin, then the distances of losses and of gradient norms from FiLax.
+  Its columns are the losses of FiLax and the twin, then for each run the distance of its loss and
+  of its gradient norm from FiLax.
   """
   header = ["step", "loss, FiLax", "loss, twin"]
   columns = []
@@ -91,12 +96,15 @@ def table_lines(curves: Curves) -> list[str]:
 
 
 def table_steps(steps: int) -> Sequence[int]:
-  """The steps of the table's rows."""
-  return [step for step in ROWS if step < steps] + [steps]
+  """The steps that the table shows."""
+  return [step for step in TABLE_STEPS if step < steps] + [steps]
 
 
 def draw_curves(path: pathlib.Path, curves: Curves, verdict: Verdict, title: str) -> bool:
-  """Draws losses and, on a log axis, distances; False without matplotlib."""
+  """Draws the losses and, on a log axis, the distances.
+
+  Returns False if matplotlib is not installed.
+  """
   try:
     import matplotlib
   except ImportError:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exported model, trained by PyTorch.
 
-Encoder, projector and language model are those of transformers or of the exported folder, which
-also holds the fusion of frames and the merging of tokens. The optimizer, its clipping, the schedule
-and the loss are written here with PyTorch and transformers alone, from the words of the config.
+Encoder, projector and language model are modules of transformers or of the exported folder. The
+exported folder also holds the code that fuses frames or merges tokens. This file adds the
+optimizer, gradient clipping, the schedule and the loss. They follow the settings of the config, but
+use only PyTorch and transformers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,17 +24,21 @@ import transformers
 
 transformers.utils.logging.disable_progress_bar()
 
-Batch = Mapping[str, np.ndarray]  # Of filax.spec.BATCH.
+Batch = Mapping[str, np.ndarray]  # A packed batch, as described by filax.spec.BATCH.
 
-DECAYED = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)  # Their weights are tables or kernels.
+DECAYED = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)  # Weight decay is for their weights.
 
 
 class MergingRound(NamedTuple):
-  """The choices of one round of token merging, for b clips."""
+  """The pairs of tokens that one round of merging chooses.
 
-  count: Any  # Pairs that are merged.
-  partner: Any  # int [b a]: the odd token of every even one.
-  order: Any  # int [b a]: the even tokens, the most similar first.
+  There are b clips. The tokens at even places are merged into tokens at odd places; a clip has `a`
+  of each.
+  """
+
+  count: Any  # Number of pairs to merge.
+  partner: Any  # int [b a]: for every even token, the number of its odd token.
+  order: Any  # int [b a]: the numbers of the even tokens, the most similar pair first.
 
 
 class FilaTwin(nn.Module):
@@ -55,11 +60,12 @@ class FilaTwin(nn.Module):
     self.head = self.model.lm_head
 
   def visual_table(self, frames: torch.Tensor) -> torch.Tensor:
-    """Visual tokens of rows of frames, with the newline at their end.
+    """Visual tokens of rows of frames, with the newline at the end.
 
     uint8 [R T h w 3] -> [R M D].
     """
-    pixels = (frames.flatten(0, 1).float() / 255 - 0.5) / 0.5
+    values = frames.flatten(0, 1).float()
+    pixels = (values / 255 - 0.5) / 0.5
     pixels = pixels.permute(0, 3, 1, 2)
     tokens = self.model.fused(pixels)
     rows = len(frames)
@@ -82,7 +88,7 @@ class FlashTwin(nn.Module):
     self._settings = settings["model"]
     self.decoder = self.llm.model
     self.head = self.llm.lm_head
-    self.rounds: list[MergingRound] = []  # Pairs to merge; without them, its own choice.
+    self.rounds: list[MergingRound] = []  # Pairs to merge; if empty, the model chooses them itself.
 
   def visual_table(self, frames: torch.Tensor) -> torch.Tensor:
     """Visual tokens of rows of frames.
@@ -96,46 +102,61 @@ class FlashTwin(nn.Module):
     features = self.tower(clips)
     groups = features.unflatten(1, (clip, -1))
     if self.rounds:
-      tokens = self.projector(merge_pairs(groups.flatten(1, 2), self.rounds))
+      merged = merge_pairs(groups.flatten(1, 2), self.rounds)
+      tokens = self.projector(merged)
     else:
       tokens = self._visual_tokens(self.projector, self._settings, groups)
     return tokens.reshape(len(frames), -1, tokens.shape[-1])
 
 
 def merge_pairs(x: torch.Tensor, rounds: Sequence[MergingRound]) -> torch.Tensor:
-  """Averages pairs of tokens that were chosen elsewhere.
+  """Merges the pairs of tokens of several rounds.
 
-  [b p E] -> [b n E].
+  [b p E] -> [b n E]. A merged token is the mean of the input tokens that it represents; `size`
+  counts them.
   """
   size = torch.ones_like(x[..., :1])
-  for count, partner, order in rounds:
-    order = torch.tensor(order, dtype=torch.int64)[..., None]
-    partner = torch.tensor(partner, dtype=torch.int64)[..., None]
-    merged = order[:, : int(count)]
-    rest = order[:, int(count) :]
-    target = partner.gather(1, merged)
-    even = x[:, ::2]
-    even_size = size[:, ::2]
-    odd_size = size[:, 1::2]
-    moved = torch.take_along_dim(even * even_size, merged, 1)
-    moved_size = torch.take_along_dim(even_size, merged, 1)
-    total = x[:, 1::2] * odd_size
-    total = total.scatter_add(1, target.expand_as(moved), moved)
-    odd_size = odd_size.scatter_add(1, target, moved_size)
-    x = torch.cat([torch.take_along_dim(even, rest, 1), total / odd_size], 1)
-    size = torch.cat([torch.take_along_dim(even_size, rest, 1), odd_size], 1)
+  for merging in rounds:
+    x, size = merge_pairs_once(x, size, merging)
   return x
+
+
+def merge_pairs_once(x: torch.Tensor, size: torch.Tensor, merging: MergingRound):
+  """Merges the pairs of one round; returns the tokens and their sizes.
+
+  The result has the remaining even tokens first, then the odd tokens.
+  """
+  order = torch.tensor(merging.order, dtype=torch.int64)[..., None]
+  partner = torch.tensor(merging.partner, dtype=torch.int64)[..., None]
+  count = int(merging.count)
+  merged = order[:, :count]
+  remaining = order[:, count:]
+  target = partner.gather(1, merged)
+  even = x[:, ::2]
+  even_size = size[:, ::2]
+  odd = x[:, 1::2]
+  odd_size = size[:, 1::2]
+  moved = torch.take_along_dim(even * even_size, merged, 1)
+  moved_size = torch.take_along_dim(even_size, merged, 1)
+  odd_sum = odd * odd_size
+  odd_sum = odd_sum.scatter_add(1, target.expand_as(moved), moved)
+  odd_size = odd_size.scatter_add(1, target, moved_size)
+  remaining_even = torch.take_along_dim(even, remaining, 1)
+  remaining_size = torch.take_along_dim(even_size, remaining, 1)
+  x = torch.cat([remaining_even, odd_sum / odd_size], 1)
+  size = torch.cat([remaining_size, odd_size], 1)
+  return x, size
 
 
 TWINS = {"fila": FilaTwin, "flash": FlashTwin}
 
 
 def import_exported(folder: pathlib.Path, name: str) -> ModuleType:
-  """A module of an exported folder."""
+  """Imports a module from an exported folder."""
   sys.path.insert(0, str(folder))
   try:
     for path in folder.glob("*.py"):
-      sys.modules.pop(path.stem, None)
+      sys.modules.pop(path.stem, None)  # Another export may have a module of this name.
     return importlib.import_module(name)
   finally:
     sys.path.remove(str(folder))
@@ -159,7 +180,7 @@ class TwinRun:
     )
 
   def step(self, batch: Batch) -> dict[str, float]:
-    """Loss and gradient norm, before the update that it makes."""
+    """Makes a step; returns loss and gradient norm from before the update."""
     loss = token_loss(self.twin, batch)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(self.twin.parameters(), self._clip)
@@ -170,9 +191,10 @@ class TwinRun:
 
 
 def parameter_groups(twin: Any, optim: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The parameter groups of torch's AdamW.
+  """The parameter groups for torch's AdamW, one per parameter.
 
-  Rates go by role, decay is for kernels and tables only.
+  The learning rate depends on the role (encoder, projector, ...) of a parameter. Only kernels and
+  embedding tables have weight decay.
   """
   groups = []
   for name, parameter in twin.named_parameters():
@@ -192,7 +214,7 @@ def role_of(name: str, roles: Any) -> str:
 
 
 def rate_of(role: str, rates: Any) -> float:
-  """The peak rate of the parameters of a role."""
+  """The peak learning rate of the parameters of a role."""
   for regex, rate in rates:
     if re.search(regex, f"{role}/"):
       return rate
@@ -200,10 +222,7 @@ def rate_of(role: str, rates: Any) -> float:
 
 
 def decay_of(twin: nn.Module, name: str, decays: Any) -> float:
-  """The weight decay of a parameter.
-
-  That of `decays` for kernels and tables, else 0.
-  """
+  """The weight decay of a parameter; 0 except for kernels and tables."""
   owner, _, kind = name.rpartition(".")
   module = twin.get_submodule(owner)
   if kind != "weight" or not isinstance(module, DECAYED):
@@ -227,9 +246,7 @@ def token_loss(twin: Any, batch: Batch) -> torch.Tensor:
 
 
 def spliced_inputs(twin: Any, batch: Batch) -> torch.Tensor:
-  """Embedded tokens, with visual tokens in their places.
-
-  [R L D]."""
+  """Embedded text with the visual tokens in their places: [R L D]."""
   index = torch_array(batch, "visual_index")[..., None]
   table = twin.visual_table(torch_array(batch, "frames"))
   width = table.shape[-1]
@@ -240,7 +257,10 @@ def spliced_inputs(twin: Any, batch: Batch) -> torch.Tensor:
 
 
 def torch_array(batch: Batch, key: str) -> torch.Tensor:
-  """An array of a batch, whose indices are int64 in PyTorch."""
+  """An array of a batch as a tensor.
+
+  int32 becomes int64, because PyTorch expects such indices.
+  """
   values = np.array(batch[key])
   if values.dtype == np.int32:
     values = values.astype(np.int64)
@@ -248,9 +268,9 @@ def torch_array(batch: Batch, key: str) -> torch.Tensor:
 
 
 def packed_mask(segments: torch.Tensor) -> torch.Tensor:
-  """Attention within segments, causal.
+  """The mask of causal attention within segments, bool [R 1 L L].
 
-  bool [R 1 L L]: a token sees itself and earlier ones of its segment. Padding is a segment too.
+  A token sees itself and earlier tokens of its segment. Padding counts as a segment.
   """
   length = segments.shape[1]
   same = segments[:, :, None] == segments[:, None, :]

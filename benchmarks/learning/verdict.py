@@ -1,31 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges the distance of a twin by that of the control.
+"""Judges whether a PyTorch twin learns as FiLax does.
 
-Rounding differs between two libraries, and training magnifies it. How fast is what the control
-shows: FiLax beside FiLax, one ulp apart in one weight. Its largest distance so far is the spread.
+Two libraries round differently, and training magnifies the difference. The control shows how fast:
+it is FiLax itself, started with a change of one ulp in one weight. A distance is the absolute
+difference of a run's loss from that of FiLax at the same step. The spread at a step is the largest
+distance of the control up to that step.
+
+A twin agrees if its distance is small (NEAR) while the control is close to FiLax (CHAOS), and if it
+is at most a few times the spread (TIMES) after that.
 """
 
 import dataclasses
 
 import numpy as np
 
-CHAOS = 1e-4  # From here on, the control shows how far rounding alone leads.
-NEAR = 1e-3  # The largest distance of the twin until then.
-TIMES = 3.0  # Afterwards, the largest distance of the twin in units of the spread.
+CHAOS = 1e-4  # When the control's distance exceeds this, rounding alone changes the losses.
+NEAR = 1e-3  # Allowed distance of a twin before that step.
+TIMES = 3.0  # Allowed distance of a twin from that step on, in units of the spread.
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
   """Whether a twin learned as FiLax did."""
 
-  control_passed_at: int | None  # The first step, from 1, at which the control is beyond CHAOS.
+  control_passed_at: int | None  # First step, counted from 1, with the control beyond CHAOS.
   near: float  # Largest distance of the twin before that step.
   far: float  # Largest distance of the twin from that step on.
-  times: float  # Largest distance of the twin in units of the spread, from that step on.
+  times: float  # The same in units of the spread.
   agrees: bool
 
   def lines(self, run: str) -> list[str]:
-    """What was judged of a run, in sentences."""
+    """The verdict on a run in sentences."""
     word = "agrees" if self.agrees else "DISAGREES"
     if self.control_passed_at is None:
       return [
@@ -41,25 +46,30 @@ class Verdict:
 
 
 def judge(twin: np.ndarray, control: np.ndarray) -> Verdict:
-  """The verdict on distances of losses from FiLax, float64 [steps]."""
+  """Judges a twin.
+
+  twin, control: their distances from FiLax, float64 [steps].
+  """
   first = steps_before_chaos(control)
-  near = float(twin[:first].max(initial=0))
-  far = float(twin[first:].max(initial=0))
   spread = np.maximum.accumulate(control)
-  times = float((twin[first:] / spread[first:]).max(initial=0))
+  late = twin[first:]
+  in_spreads = late / spread[first:]
+  near = float(twin[:first].max(initial=0))
+  far = float(late.max(initial=0))
+  times = float(in_spreads.max(initial=0))
   agrees = near <= NEAR and times <= TIMES
   passed_at = first + 1 if first < len(control) else None
   return Verdict(passed_at, near, far, times, bool(agrees))
 
 
 def allowed_distance(control: np.ndarray) -> np.ndarray:
-  """The largest distance of the twin that agrees, float64 [steps]."""
+  """The largest distance at which a twin still agrees, float64 [steps]."""
   allowed = TIMES * np.maximum.accumulate(control)
   allowed[: steps_before_chaos(control)] = NEAR
   return allowed
 
 
 def steps_before_chaos(control: np.ndarray) -> int:
-  """Steps before the first one at which the control is beyond CHAOS."""
+  """Counts steps until the control's distance first exceeds CHAOS."""
   beyond = np.flatnonzero(control > CHAOS)
   return int(beyond[0]) if len(beyond) else len(control)

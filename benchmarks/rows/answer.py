@@ -11,7 +11,7 @@ from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 from benchmarks.rows.decode import TORCH
 
 QUESTION = "What shape is on red?"
-TOKENS = 16  # Of the answer.
+TOKENS = 16  # Tokens of the answer.
 KEPT = 4  # Visual tokens a frame.
 PART = 128  # Frames that the peer encodes at a time.
 SIDE = 112

@@ -4,10 +4,10 @@
 from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 from benchmarks.rows.encoders import PLAIN_TORCH
 
-WIDTH = 1152  # Of SigLIP so400m.
+WIDTH = 1152  # Width of SigLIP so400m.
 SCENES = 32
 STEPS = 50
-TOKENS = 81  # Of a frame, so that 10,000 frames fit in memory.
+TOKENS = 81  # Tokens of a frame; few, so that 10,000 frames fit in memory.
 
 
 def _filax_tome(clips: int, tokens: int) -> Repetition:

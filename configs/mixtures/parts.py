@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import os
 from typing import NamedTuple
 
-UNKNOWN = "unknown"  # What no publication or card states.
+UNKNOWN = "unknown"  # Neither the publication nor the data card states it.
 WORDS = ("", "full", "present")
 
 Entry = tuple[str, str]  # (manifest, strategy) of config.data.train.
@@ -24,7 +24,7 @@ class MixturePart(NamedTuple):
 
   file: str
   strategy: str  # all | first:N | end:N | random:N
-  samples: str  # Of the whole file: "6901", "40k", or "unknown".
+  samples: str  # Number of samples in the whole file: "6901", "40k", or "unknown".
   annotations: str  # Where to get the file.
   source: DataSource
 
@@ -38,16 +38,17 @@ class MixturePart(NamedTuple):
 
 def parts(annotations: str, source: DataSource, *rows: Sequence[str]) -> tuple[MixturePart, ...]:
   """The parts of a source, from rows (file, strategy, samples)."""
-  return tuple(
-    MixturePart(file, strategy, count, annotations, source) for file, strategy, count in rows
-  )
+  mixture = []
+  for file, strategy, samples in rows:
+    mixture.append(MixturePart(file, strategy, samples, annotations, source))
+  return tuple(mixture)
 
 
 def locate(part: MixturePart, root: str) -> str:
   """The path of a part below `root`; "" if it is not there.
 
-  It lies under its published path, or under its file name in a folder of `root`, where its media
-  may lie beside it.
+  A part may lie under its published path, or under its file name in `root` or in any folder
+  directly below it. Its media may then lie beside it.
   """
   name = os.path.basename(part.file)
   paths = [os.path.join(root, part.file), os.path.join(root, name)]

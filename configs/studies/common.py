@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared parts of all studies.
 
-A study is a file with get_config(arg) that returns the ConfigDict of `study`, filled in. `:7b` is
-the same study with FiLA-Video-7B or VideoChat-Flash-7B, on benchmarks of the paper.
+A study is a file whose get_config(arg) creates a ConfigDict with `study` and fills it in with the
+functions below. The argument `:7b` selects the same study with FiLA-Video-7B or VideoChat-Flash-7B
+on the benchmarks of the paper.
 
-"{data}" in a path is the folder of the data that the study makes.
+"{data}" in a path stands for the folder of the data that the study generates.
 """
 
 from collections.abc import Sequence
@@ -18,31 +19,41 @@ WITHOUT_PARAMETERS = ("mean", "bsm")  # Mergers.
 
 
 def study(name: str, title: str, paper: str, note: str = "") -> ConfigDict:
-  """An empty study; its file fills in the rest.
+  """An empty study; the file of the study fills in the rest.
 
-  paper: which table it repeats. note: what a reader must know to read its numbers.
+  paper: the table that the study repeats. note: what a reader must know to understand its numbers.
   """
   s = ConfigDict()
   s.name = name
   s.title = title
   s.paper = paper
   s.note = note
-  s.data = dict(kind="")  # kind toy or world, with the arguments of the corpus; "" makes none.
-  s.runs = ()  # Rows of (name, dict(config=, after=, seconds=)): what is trained.
-  s.cells = ()  # Rows of (name, dict(run=, infer=, dropout=, blind=, title=)): what is asked.
-  s.questions = ()  # Rows of (name, dict(manifest=, data=, protocol=, root=, limit=, batch=)).
-  s.columns = ()  # Rows of (name, dict(questions=, field=, pattern=, paper=)).
-  s.contrasts = ()  # Rows of (column, higher cell, lower cell, where the paper says it).
-  s.published = ()  # Rows of (column, cell, the paper's number).
-  s.axis = ""  # The x of `lines`.
-  s.lines = ()  # Rows of (name, ((x, cell), ...)).
+  # The corpus: its kind, toy or world, and its arguments. With kind "" none is generated.
+  s.data = dict(kind="")
+  # Training runs: rows of (name, dict(config=, after=, seconds=)).
+  s.runs = ()
+  # Rows of the table, each a model and how it answers: (name, dict(run=, infer=, dropout=, blind=,
+  # title=)).
+  s.cells = ()
+  # Sets of questions: rows of (name, dict(manifest=, data=, protocol=, root=, limit=, batch=)).
+  s.questions = ()
+  # Columns of the table: rows of (name, dict(questions=, field=, pattern=, paper=)).
+  s.columns = ()
+  # Claims of the paper: rows of (column, higher cell, lower cell, where the paper says it).
+  s.contrasts = ()
+  # Numbers of the paper: rows of (column, cell, number).
+  s.published = ()
+  # A plot: the label of its x axis, and rows of (name of the line, ((x, cell), ...)).
+  s.axis = ""
+  s.lines = ()
   return s
 
 
 def set_merger(c: ConfigDict, merger: dict[str, Any], stage: str = "vision") -> None:
-  """Sets the merger and the stage at which it merges.
+  """Sets the merger, and at which stage it merges.
 
-  A merger without parameters needs no learning rate.
+  For a merger without parameters, its learning rate is removed: a rate that matches no parameter is
+  an error.
   """
   c.model.merger = merger
   c.model.merge_stage = stage
@@ -62,19 +73,25 @@ def add_run(
   after: str = "",
   seconds: float = 0.0,
 ) -> None:
-  """Adds a training run; `seconds` is a guess for two CPU cores."""
+  """Adds a training run.
+
+  after: the run whose parameters this run starts from. seconds: a guess for two CPU cores.
+  """
   run = dict(config=config.to_dict(), after=after, seconds=float(seconds))
   s.runs = (*s.runs, (name, run))
 
 
-def add_cell(s: ConfigDict, name: str, run: str = "", title: str = "", **how: Any) -> None:
-  """Adds a row of the table: a run, or checkpoint=FOLDER, and how it is asked."""
-  s.cells = (*s.cells, (name, dict(run=run, title=title) | how))
+def add_cell(s: ConfigDict, name: str, run: str = "", title: str = "", **settings: Any) -> None:
+  """Adds a row of the table: a model, and how it answers.
+
+  The model is a run, or checkpoint=FOLDER.
+  """
+  s.cells = (*s.cells, (name, dict(run=run, title=title) | settings))
 
 
-def add_questions(s: ConfigDict, name: str, manifest: str, **how: Any) -> None:
+def add_questions(s: ConfigDict, name: str, manifest: str, **settings: Any) -> None:
   """Adds a set of questions: a manifest, or a benchmark by its name."""
-  s.questions = (*s.questions, (name, dict(manifest=manifest) | how))
+  s.questions = (*s.questions, (name, dict(manifest=manifest) | settings))
 
 
 def add_column(
@@ -96,13 +113,13 @@ def claim(s: ConfigDict, column: str, higher: str, lower: str, source: str) -> N
 
 
 def publish(s: ConfigDict, column: str, numbers: dict[str, float]) -> None:
-  """Adds the paper's numbers of a column, by cell."""
+  """Adds the paper's numbers of a column: cell -> number."""
   rows = [(column, cell, float(number)) for cell, number in numbers.items()]
   s.published = (*s.published, *rows)
 
 
 def claim_published(s: ConfigDict, column: str, pairs: Sequence[tuple[str, str]], source: str):
-  """Claims the paper's order for pairs of cells, whichever is higher."""
+  """Adds a claim for each pair of cells, in the order of the paper's numbers."""
   numbers = {cell: number for name, cell, number in s.published if name == column}
   for first, second in pairs:
     higher, lower = sorted((first, second), key=numbers.__getitem__, reverse=True)

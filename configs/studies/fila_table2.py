@@ -5,9 +5,10 @@
   filax study fila_table2:7b,root=data,init=runs --workdir runs/table2
   filax study fila_table2:7b,root=data,checkpoint=runs/fila_stage4 --workdir runs/table2
 
-Selection happens in answering alone. The paper asks long videos. In the small world a short scene
-of 3 to 5 seconds in a video of minutes stands for what MLVU asks (single events), and questions
-about long stretches for what VideoMME asks. This assignment was made before any run.
+Scenes are selected only when answering. The paper uses benchmarks of long videos. In the small
+world, questions about short scenes (3 to 5 seconds in a video of minutes) stand for MLVU, which
+asks about single events, and questions about long scenes stand for VideoMME. This assignment was
+made before any run.
 """
 
 from configs import common as base

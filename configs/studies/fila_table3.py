@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FiLA-Video, Table 3: how the frames of a group are merged, each way trained.
+"""FiLA-Video, Table 3: how the frames of a group are merged; one trained model per merger.
 
   filax study fila_table3 --workdir runs/studies
   filax study fila_table3:7b,root=data,init=runs --workdir runs/table3
 
-The baseline shows as many visual tokens without merging. Frames are evenly spaced in training and
-in answering, as in the paper. Weighted fusion is also trained where the paper does not merge: after
-the projector's layers, and after its pooling.
+The baseline has as many visual tokens, but does not merge frames. Frames are evenly spaced in
+training and in answering, as in the paper. Weighted fusion is also trained at two stages that the
+paper does not try: after the projector's layers, and after its pooling.
 """
 
 from configs import common as base

@@ -4,10 +4,12 @@
   filax study fila_table5 --workdir runs/studies
   filax study fila_table5:7b,root=data,init=runs --workdir runs/table5
 
-Training has 32 evenly spaced frames without merging (section 3.4 of the paper: the simplest
-sampling). In the small world the base data are questions about brief videos of two or three scenes,
-and the synthetic data are captions, scene by scene, of long joined videos, in the paper's shares.
-All runs take the same number of steps. There are no subtitles in the small world.
+The models are trained on 32 evenly spaced frames without merging (section 3.4 of the paper: the
+simplest sampling). All runs take the same number of steps.
+
+In the small world the base data are questions about brief videos of two or three scenes. The
+synthetic data are scene-by-scene captions of long videos that were joined from clips, in the same
+proportion as in the paper. The small world has no subtitles.
 """
 
 from configs import common as base

@@ -4,9 +4,9 @@
   filax study fila_tokens --workdir runs/studies
   filax study fila_tokens:7b,root=data,init=runs --workdir runs/tokens
 
-The paper's sentence (section 4 and the caption of Table 1): FiLA-Video, with half of the visual
-tokens, is better than FiLA-Base, trained on 32 frames and answering from 64. The small world has a
-quarter of each number.
+The paper claims (section 4 and the caption of Table 1): FiLA-Video is better than FiLA-Base with
+half of the visual tokens. FiLA-Base is trained on 32 frames and answers from 64. The small world
+has a quarter of each number.
 """
 
 from configs import common as base

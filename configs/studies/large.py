@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The 7B forms of the studies: the papers' data, models and benchmarks.
 
-`root` is the folder of data: training files as the stages name them, and benchmarks/NAME. `init` is
-the folder of runs of the stages before.
+`root` is the data folder. It holds the training files, under the names that the configs of the
+stages use, and the benchmarks in benchmarks/NAME. `init` is the folder that holds the runs of the
+stages before.
 """
 
 from collections.abc import Sequence
@@ -35,14 +36,20 @@ def fila_unmerged(init: str) -> ConfigDict:
 
 
 def vcf(init: str, arg: str = "", stage: str = "vcf_stage2") -> ConfigDict:
-  """VideoChat-Flash's stage 3 after the run of a stage; `arg` as for vcf_stage3."""
+  """VideoChat-Flash's stage 3, which starts from the run of another stage.
+
+  arg: the argument of configs/vcf_stage3.py.
+  """
   c = vcf_stage3.get_config(arg)
   c.init_from = f"{init}/{stage}"
   return c
 
 
 def add_vcf(s: ConfigDict, arg: ConfigDict) -> dict:
-  """Adds a run of VideoChat-Flash, or takes `arg.checkpoint`; what cells are asked of."""
+  """Adds a run of VideoChat-Flash, unless `arg.checkpoint` names a trained model.
+
+  Returns the arguments of `add_cell` that name the model.
+  """
   if arg.checkpoint:
     return dict(checkpoint=arg.checkpoint)
   add_run(s, "vcf", vcf(arg.init))
@@ -66,12 +73,12 @@ def selected(name: str, **options) -> dict:
 
 
 def dynamic(high: int, low: int) -> dict:
-  """About a frame a second, from `low` to `high`."""
+  """Samples about one frame per second, at least `low` and at most `high` frames."""
   return dict(name="dynamic_fps", frames=high, low=low, multiple=4, phase="released")
 
 
 def ask_benchmarks(s: ConfigDict, root: str, names: Sequence[str]) -> None:
-  """Adds benchmarks, each with a column of all its questions."""
+  """Adds benchmarks, and for each a column with the score on all its questions."""
   for name in names:
     add_questions(s, name, name, data=f"{root}/benchmarks/{name}", batch=8)
     add_column(s, name, name, paper=name)

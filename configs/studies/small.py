@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The small models and worlds that the studies share.
 
-A study that names the same run as another, of the same config and data, finds it trained if both
-have one workdir. Guesses of seconds are for two CPU cores.
+Two studies in one workdir share a training run if its name, config and data are the same. The
+expected seconds are guesses for two CPU cores.
 """
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import fila_toy, vcf_toy
+from configs import common, fila_toy, vcf_toy
 from configs.studies.common import DATA, add_run, has_run, set_merger
 
 SIZE = fila_toy.SIZE
@@ -20,8 +20,8 @@ TRAIN = f"{DATA}/train.json"
 BRIEF = f"{DATA}/train_brief.json"
 CAPTIONS = f"{DATA}/captions.json"
 TEXT = 104  # Positions of the longest question with its answers, and of the longest caption.
-FILA_SECONDS = (70.0, 190.0)  # Of seeing and of answering.
-VCF_SECONDS = (110.0, 310.0, 60.0)  # Of seeing, of answering, and of 300 steps more.
+FILA_SECONDS = (70.0, 190.0)  # To train seeing, and answering.
+VCF_SECONDS = (110.0, 310.0, 60.0)  # To train seeing, answering, and 300 steps more.
 
 
 def uniform(frames: int, size: int = SIZE) -> dict:
@@ -57,31 +57,31 @@ def fila_see() -> ConfigDict:
   c.infer = c.infer.to_dict() | uniform(GROUPS, 1)
   c.data.train = ((CLIPS, "all"),)
   c.data.sampling.frames = 1
-  c.data.rows = ((GROUPS, 0, 160, GROUPS),)
+  c.data.rows = (common.row_shape(frames=GROUPS, positions=160, samples=GROUPS),)
   c.steps = 700
   return c
 
 
 def fila_answer(merger: str = "weighted", stage: str = "vision", frames: int = 0) -> ConfigDict:
-  """Learns to answer from 24 frames merged to 8, by a merger.
+  """Learns to answer from 24 frames, which a merger reduces to 8.
 
-  frames: > 0 takes so many frames and merges none.
+  frames: if not 0, the model sees this number of frames instead, and none are merged.
   """
   c = fila_toy.get_config(f"stage=2,corpus={DATA}")
   set_merger(c, dict(name=merger), stage)
   c.data.train = ((TRAIN, "all"),)
-  c.data.rows = ((GROUPS * SIZE, 0, GROUPS * 4 + TEXT, 1),)
+  c.data.rows = (common.row_shape(frames=GROUPS * SIZE, positions=GROUPS * 4 + TEXT),)
   c.infer = c.infer.to_dict() | uniform(GROUPS * SIZE)
   if frames:
     c.model.selector = dict(name="uniform", size=1)
     c.infer = c.infer.to_dict() | uniform(frames, 1)
     c.data.sampling.frames = frames
-    c.data.rows = ((frames, 0, frames * 4 + TEXT, 1),)
+    c.data.rows = (common.row_shape(frames=frames, positions=frames * 4 + TEXT),)
   return c
 
 
 def add_fila(s: ConfigDict, name: str, config: ConfigDict) -> None:
-  """Adds a run of `fila_answer`, after that of seeing."""
+  """Adds a run of `fila_answer`, and before it the run of `fila_see`."""
   see, answer = FILA_SECONDS
   if not has_run(s, "see"):
     add_run(s, "see", fila_see(), seconds=see)
@@ -93,8 +93,10 @@ def vcf_see(**model: Any) -> ConfigDict:
   c = vcf_toy.get_config(f"stage=1,corpus={DATA}")
   c.data.train = ((CLIPS, "all"),)
   c = _with_model(c, model)
-  frames = 8 * vcf_toy.CLIP  # Of 8 captions in a row.
-  c.data.rows = ((frames, 0, frames * c.model.merger.tokens + 160, 8),)
+  frames = 8 * vcf_toy.CLIP  # 8 captions in a row, each of one clip.
+  c.data.rows = (
+    common.row_shape(frames=frames, positions=frames * c.model.merger.tokens + 160, samples=8),
+  )
   return c
 
 
@@ -109,7 +111,10 @@ def vcf_answer(frames: int = 64, train: str = TRAIN, steps: int = 2000, **model:
 
 
 def add_deep(s: ConfigDict) -> dict:
-  """Adds a VideoChat-Flash whose language model has 6 layers; what cells are asked of."""
+  """Adds a VideoChat-Flash whose language model has 6 layers.
+
+  Returns the arguments of `add_cell` that name its run.
+  """
   s.data = dict(kind="world", tasks=("shape", "colour"), held=120, held_seconds=(30.0, 90.0))
   see, answer, _ = VCF_SECONDS
   deep = dict(depth=6)
@@ -119,26 +124,31 @@ def add_deep(s: ConfigDict) -> dict:
 
 
 def set_frames(c: ConfigDict, high: int, low: int = 0) -> None:
-  """Sets the frames of a training sample: a number, or a range by the video's length.
+  """Sets the number of frames of a training sample.
 
-  A range takes a frame a second.
+  Without `low` it is always `high`. With `low`, a video has one frame per second, at least `low`
+  and at most `high`.
   """
   c.data.sampling = dict(name="uniform", frames=high, phase="random")
   if low:
     c.data.sampling = dynamic(high, low)
   tokens = c.model.merger.tokens
-  c.data.rows = ((high, 0, high * tokens + TEXT, 1),)
+  c.data.rows = (common.row_shape(frames=high, positions=high * tokens + TEXT),)
   c.infer.sampling = dict(name="uniform", frames=high, phase="ends")
   c.infer.lengths = (high * tokens + TEXT, 1024)
 
 
 def dynamic(high: int, low: int) -> dict:
-  """About a frame a second, from `low` to `high`."""
+  """Samples about one frame per second, at least `low` and at most `high` frames."""
   return dict(name="dynamic_fps", frames=high, low=low, multiple=4, phase="ends")
 
 
 def _with_model(c: ConfigDict, parts: dict) -> ConfigDict:
-  """The config with other components: encoder=, merger=, llm=."""
+  """The config with other components.
+
+  parts: role (such as "encoder", "merger") -> its settings. Those of "llm" are added to the
+  config's own; others replace them.
+  """
   for role, part in parts.items():
     if role == "llm":
       c.model.llm.update(part)

@@ -4,9 +4,12 @@
   filax study vcf_fig8 --workdir runs/studies
   filax study vcf_fig8:7b,root=data,checkpoint=released --workdir runs/fig8
 
-The same measurement for one checkpoint and one manifest is `filax analyze redundancy`. The paper's
-sentences (section 6.2): the score gets better the deeper tokens are dropped, at two thirds of the
-depth it surpasses that without dropout, and uniform dropout is better in the shallow layers.
+`filax analyze redundancy` takes the same measurement for one checkpoint and one manifest. The
+paper claims (section 6.2):
+
+- The deeper the layer after which tokens are dropped, the better the score.
+- At two thirds of the depth, the score is above that without dropout.
+- In the shallow layers, uniform dropout is better than dropout by attention.
 """
 
 from configs import common as base

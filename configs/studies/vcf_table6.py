@@ -90,7 +90,7 @@ def _large(s, arg):
       if merger == "resampler":
         c.optim.rates = (*c.optim.rates, ("^merger/", 1e-5))
       c.data.sampling = large.dynamic(128, 64)
-      c.data.rows = ((128, 40, 128 * level + 7680, 1),)
+      c.data.rows = (base.row_shape(frames=128, images=40, positions=128 * level + 7680),)
       add_run(s, name, c)
       add_cell(s, name, name, f"{TITLES[merger]}, {level} a frame")
   names = ("mvbench", "videomme")

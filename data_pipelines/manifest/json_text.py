@@ -147,7 +147,7 @@ def _decoded(decoder: _Decoder, window: TextWindow, place: int) -> tuple[Any, in
       if not window.cut(error):
         raise
     else:
-      if end < len(window.text) or window.complete:  # A number at the cut might go on.
+      if end < len(window.text) or window.complete:  # A number at the cut might continue.
         return value, end
     window.extend()
 
@@ -297,7 +297,7 @@ def _broken_end(decoder: _Decoder, window: TextWindow, place: int) -> int:
 
 
 def _reaches(window: TextWindow, place: int) -> bool:
-  """Whether the text goes on at `place`."""
+  """Whether the text continues at `place`."""
   return place < len(window.text) or (window.extend() and place < len(window.text))
 
 

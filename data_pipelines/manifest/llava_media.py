@@ -131,7 +131,7 @@ def scenes_timeline(group: Any, root: str) -> Timeline:
   if not isinstance(group, list) or not group:
     raise RecordError(f"has scenes {excerpt(group)}, which is no list of scenes")
   timeline = []
-  end: float | None = 0.0  # Of the scene before, None for an open one.
+  end: float | None = 0.0  # End of the scene before; None if it is open.
   for entry in group:
     if not isinstance(entry, Mapping):
       raise RecordError(f"has the scene {excerpt(entry)}, which is no object")

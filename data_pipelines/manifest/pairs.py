@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of one question and one answer, or of a caption.
+"""Reads records with one question and one answer, or with a caption.
 
   {"query": "<video>What happens?", "response": "A goal.", "videos": ["a.mp4"], "history": []}
   {"question": "What happens?", "answer": "A goal.", "video": "a.mp4"}
   {"image": "a.jpg", "caption": "A dog."}
 
-`query` and `response` are ms-swift's; media are placed as in `messages`.
+`query` and `response` are the keys of ms-swift. Media are shown where `messages` shows them.
 """
 
 from collections.abc import Mapping
@@ -35,23 +35,24 @@ def parse_pair(record: Mapping[str, Any], origin: str, root: str, report: Manife
   """A question and its answer, after those of `history`. Raises RecordError."""
   keys = _pair_keys(record)
   assert keys is not None
-  question, answer = keys
+  question_key, answer_key = keys
   history = record.get("history") or []
   if not isinstance(history, list):
     raise RecordError(f"has history {excerpt(history)}, which is no list of pairs")
-  last = [record[question], record[answer]]
+  newest = [record[question_key], record[answer_key]]
   messages = []
-  for pair in [*history, last]:
+  for pair in [*history, newest]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
       raise RecordError(f"has history {excerpt(pair)}, which is no pair of texts")
-    messages += _messages(*pair)
+    question, answer = pair
+    messages += _messages(question, answer)
   return parse_messages(_with_messages(record, messages), origin, root, report)
 
 
 def parse_caption(
   record: Mapping[str, Any], origin: str, root: str, report: ManifestReport
 ) -> Sample:
-  """A caption as the answer to a request for a description.
+  """A request for a description, with the caption as the answer.
 
   Raises RecordError.
   """
@@ -74,7 +75,7 @@ def _caption(record: Mapping[str, Any]) -> str | None:
 
 
 def _part(record: Mapping[str, Any]) -> dict[str, Any]:
-  """The video of a caption that is about a part of it."""
+  """The video and its part that a caption describes."""
   return {key: record[key] for key in ("video", "start", "end") if key in record}
 
 

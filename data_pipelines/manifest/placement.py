@@ -13,7 +13,7 @@ MediaByKey = Mapping[str, Sequence[Timeline]]  # By "image", "video" or "scenes"
 
 TAG = re.compile(f"{IMAGE}|{VIDEO}")
 NOISE = "QA_GT_caption_based_noisy"  # Left in VideoInstruct-100K; LLaVA's training drops it.
-# Of other software: "<Image>", "<image_1>", "<|video_pad|>", "<VideoHere>".
+# Tags of other software: "<Image>", "<image_1>", "<|video_pad|>", "<VideoHere>".
 _OTHER_TAG = re.compile(
   r"<\|?(image|video|vision)[ _]?(pad|start|end|here|placeholder|token|[0-9]+)?\|?>", re.IGNORECASE
 )

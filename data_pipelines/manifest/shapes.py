@@ -16,7 +16,7 @@ RecordReader = Callable[[Mapping[str, Any], str, str, ManifestReport], Sample]
 def other_reader(record: Mapping[str, Any]) -> RecordReader | None:
   """The reader of a record that is not LLaVA's.
 
-  None for LLaVA's and unknown ones.
+  It is None for records of LLaVA and for unknown records.
   """
   conversations = record.get("conversations")
   if conversations not in (None, []):

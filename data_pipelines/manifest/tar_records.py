@@ -23,7 +23,7 @@ from data_pipelines.media.tar_members import TarError, TarMember, remember_membe
 VIDEOS = (".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 _PICKLES = (".pyd", ".pkl", ".pickle", ".pt", ".pth")  # Reading one runs the code in it.
 _LONGEST_TEXT = 16 << 20  # Bytes of a record.
-_MOST_MEMBERS = 10_000  # Of one key.
+_MOST_MEMBERS = 10_000  # The most members with one key.
 _NAMES = ("media", "path", "url")  # Keys that name a medium inside an entry.
 _MEDIA = ("image", "images", "video", "videos", "video_path", "scenes")
 _LISTS = ("messages", "conversations")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples as records: what the readers of manifests read, written."""
+"""Writes samples as manifest records: the inverse of the readers of manifests."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,40 +8,54 @@ from data_pipelines.sample import IMAGE, VIDEO, Sample, Scene, Timeline, Turn
 
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 
-Rename = Callable[[str], Any]  # The name of a medium in a record.
+Rename = Callable[[str], Any]  # Name of a medium -> what the record says in its place.
 
 
 def llava_record(sample: Sample, rename: Rename) -> dict[str, Any]:
   """A sample as a LLaVA-style record."""
-  turns = []
+  conversations = []
   for turn in sample.turns:
-    text = "".join(part if isinstance(part, str) else IMAGE for part in turn.parts)
-    turns.append({"from": _SPEAKERS[turn.role], "value": text})
-  record = _names(sample)
-  timelines = sample.media
-  if timelines and all(map(_is_picture, timelines)):
-    record["image"] = _single([rename(timeline[0].media) for timeline in timelines])
-  elif timelines and all(map(_is_part, timelines)):
-    scenes = [timeline[0] for timeline in timelines]
-    record["video"] = _single([rename(scene.media) for scene in scenes])
-    if any(scene.t0 for scene in scenes):
-      record["start"] = _single([scene.t0 for scene in scenes])
-    if any(scene.t1 is not None for scene in scenes):
-      record["end"] = _single([scene.t1 for scene in scenes])
-  elif timelines:
-    groups = [[_scene(scene, rename) for scene in timeline] for timeline in timelines]
-    record["scenes"] = groups[0] if len(groups) == 1 else groups
-  return record | {"conversations": turns}
+    texts = [part if isinstance(part, str) else IMAGE for part in turn.parts]
+    conversations.append({"from": _SPEAKERS[turn.role], "value": "".join(texts)})
+  media = _llava_media(sample.media, rename) if sample.media else {}
+  return _names(sample) | media | {"conversations": conversations}
+
+
+def _llava_media(timelines: Sequence[Timeline], rename: Rename) -> dict[str, Any]:
+  """The fields of a LLaVA-style record that name its media."""
+  are_pictures = all(map(_is_picture, timelines))
+  are_parts = all(map(_is_part, timelines))
+  if not (are_pictures or are_parts):
+    scenes = [_scenes(timeline, rename) for timeline in timelines]
+    return {"scenes": _single(scenes)}
+  first_scenes = [timeline[0] for timeline in timelines]
+  names = [rename(scene.media) for scene in first_scenes]
+  if are_pictures:
+    return {"image": _single(names)}
+  return {"video": _single(names)} | _llava_times(first_scenes)
+
+
+def _llava_times(scenes: Sequence[Scene]) -> dict[str, Any]:
+  """The fields `start` and `end` of videos that are shown in part."""
+  fields = {}
+  starts = [scene.t0 for scene in scenes]
+  ends = [scene.t1 for scene in scenes]
+  if any(starts):
+    fields["start"] = _single(starts)
+  if any(end is not None for end in ends):
+    fields["end"] = _single(ends)
+  return fields
 
 
 def messages_record(sample: Sample, rename: Rename) -> dict[str, Any]:
   """A sample as a record with `messages`.
 
-  Turns with media are lists of parts.
+  The content of a turn with media is a list of parts.
   """
   messages = []
   for turn in sample.turns:
-    messages.append({"role": turn.role, "content": _content(sample, turn, rename)})
+    content = _content(sample, turn, rename)
+    messages.append({"role": turn.role, "content": content})
   return _names(sample) | {"messages": messages}
 
 
@@ -71,19 +85,23 @@ def _content(sample: Sample, turn: Turn, rename: Rename) -> str | list[dict[str,
 def _part(timeline: Timeline, rename: Rename) -> dict[str, Any]:
   """A medium as a part of a message.
 
-  `scenes` in it are FiLax's own.
+  The field `scenes`, of videos that are joined from several files, is an extension of FiLax.
   """
   scene = timeline[0]
   if _is_picture(timeline):
     return dict(type="image", image=rename(scene.media))
   if not _is_part(timeline):
-    return dict(type="video", scenes=[_scene(scene, rename) for scene in timeline])
+    return dict(type="video", scenes=_scenes(timeline, rename))
   part = dict(type="video", video=rename(scene.media))
   if scene.t0:
     part["video_start"] = scene.t0
   if scene.t1 is not None:
     part["video_end"] = scene.t1
   return part
+
+
+def _scenes(timeline: Timeline, rename: Rename) -> list[dict[str, Any]]:
+  return [_scene(scene, rename) for scene in timeline]
 
 
 def _scene(scene: Scene, rename: Rename) -> dict[str, Any]:
@@ -99,7 +117,7 @@ def _scene(scene: Scene, rename: Rename) -> dict[str, Any]:
 
 
 def _single(values: Sequence[Any]) -> Any:
-  """The only value, or the list."""
+  """The value itself if there is only one, else a list."""
   return values[0] if len(values) == 1 else list(values)
 
 
@@ -108,6 +126,6 @@ def _is_picture(timeline: Timeline) -> bool:
 
 
 def _is_part(timeline: Timeline) -> bool:
-  """Whether a timeline is a file or a part of one."""
+  """Whether a timeline is one video file or a part of it."""
   scene = timeline[0]
   return len(timeline) == 1 and scene.kind == "video" and not scene.at

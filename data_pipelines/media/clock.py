@@ -28,7 +28,7 @@ class Clock:
     tick: seconds. step: ticks from frame to frame. broadcast: gaps are not pauses (MPEG-TS).
     """
     self.step = step
-    self.offset = 0  # Ticks added since the clock began anew.
+    self.offset = 0  # Ticks added since the clock began again.
     # Decoding time of the next packet, as far as the last one tells.
     self.expected: float | None = None
     self.shown_until = -math.inf  # Display time at which all packets so far have been shown.
@@ -62,7 +62,7 @@ class Clock:
     self.shown_until = -math.inf
 
   def _goes_on(self, advance: float) -> bool:
-    """Whether the clock was not set anew.
+    """Whether the clock was not set again.
 
     advance: ticks past the expected time.
     """
@@ -79,7 +79,7 @@ class DisplayOrder:
   def __init__(self, step: float):
     self.step = step
     self.times: list[int] = []
-    self.place = -1  # Of the last frame, in `times`.
+    self.place = -1  # Index of the last frame in `times`.
 
   def feed(self, ticks: int) -> None:
     """Records the time of a packet that is sent to the decoder."""

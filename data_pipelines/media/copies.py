@@ -24,9 +24,9 @@ except ImportError:  # Not on Windows, where a copy may vanish between its look-
 BOUND = "FILAX_DOWNLOADS_GB"
 KEPT_SECONDS = 600.0  # For which a copy stays after its last use.
 _MARKED_SECONDS = 60.0  # A copy is marked once in this time, so that its use costs one stat.
-_SHARE = 0.8  # Of the disk's space that is free or taken by copies: the default bound.
-_LEFT = 0.9  # Of the bound, when copies were removed.
-_BETWEEN = 0.01  # Of the bound: what a process fetches before it measures the folder again.
+_SHARE = 0.8  # The default bound, as a share of the space that is free or taken by copies.
+_LEFT = 0.9  # Copies are removed until they take this share of the bound.
+_BETWEEN = 0.01  # A process measures the folder again after it fetched this share of the bound.
 _LOCK = "lock"
 
 _guard = threading.Lock()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decodes an open video into RGB pictures at ascending times.
 
-Pictures are resized during conversion by swscale's bicubic with full chroma: on average 0.2 of 255
-away from Pillow's bicubic, at a third of its cost. With "pillow" they are bit-identical to Pillow's
-resize of the full converted picture: the preprocessing of released models.
+Pictures are resized while they are converted, by swscale's bicubic filter with full chroma. A value
+then differs by 0.2 of 255 on average from that of Pillow's bicubic filter, at a third of the cost.
+With resize "pillow", the picture is converted first and then resized by Pillow. The result is bit
+for bit the preprocessing of released models.
 """
 
 import bisect
@@ -23,25 +24,26 @@ from data_pipelines.media.open import MediaError
 from data_pipelines.media.orientation import orientation
 from data_pipelines.media.reader import PacketReader
 
-# Containers round their clocks, some to a millisecond: a frame that late still counts.
+# Containers round their time stamps, some of them to a millisecond. A frame counts as shown at t if
+# its time stamp is later by at most this number of seconds.
 TOLERANCE = 5e-4
 
 _SCALE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_BRIGHTNESS_AND_COLOURS = ("yuv", "nv12", "nv21", "p010")  # Beginnings of pixel formats.
-Moment = tuple[float, av.VideoFrame | None]  # (second, frame that appears then).
-_BEGIN: Moment = (-np.inf, None)  # What comes before the first frame.
-_END: Moment = (np.inf, None)  # What follows the last frame.
-LazyPicture = tuple[float, Callable[[], np.ndarray]]  # (second, makes the picture).
+_BRIGHTNESS_AND_COLOURS = ("yuv", "nv12", "nv21", "p010")  # How such pixel formats begin.
+Moment = tuple[float, av.VideoFrame | None]  # (second, the frame that appears then).
+_BEGIN: Moment = (-np.inf, None)  # The moment before the first frame.
+_END: Moment = (np.inf, None)  # The moment after the last frame.
+LazyPicture = tuple[float, Callable[[], np.ndarray]]  # (second, function that makes the picture).
 _local = threading.local()  # A reformatter shared by two threads crashes the process.
 
 
 class VideoDecoder:
-  """Decodes an open video by rising time.
+  """Decodes an open video at ascending times.
 
-  Times are seconds since the first shown frame. The decoder seeks only if a key frame lies between
-  its position and the next wanted time: never much slower than reading sequentially, nor than
-  seeking for every frame. The first frame is always decoded first: it is the origin of the seconds,
-  and decoders may need headers that only the start contains.
+  Times are seconds since the first shown frame. The decoder seeks only if there is a key frame
+  between its position and the next wanted time. So it is never much slower than reading the whole
+  file, and never much slower than seeking for every frame. The first frame is always decoded first,
+  because it is second 0, and because decoders may need headers that only the start contains.
   """
 
   def __init__(self, video: OpenVideo, show: Callable[[av.VideoFrame], np.ndarray]):
@@ -49,21 +51,21 @@ class VideoDecoder:
     self.show = show
     self.reader = PacketReader(video)
     self.on_screen: Moment | None = None
-    self.ahead = _BEGIN  # After the one on screen.
+    self.ahead = _BEGIN  # The moment after the one on screen.
     self.frames = self._decode()
     self.fixed = not video.keys  # Whether the file is read sequentially, without seeks.
-    self.target = -np.inf  # Ticks of the wanted time.
+    self.target = -np.inf  # The wanted time, in ticks.
     self.best = -np.inf  # Ticks of the latest packet up to `target`.
-    # Ticks of packets, more than codecs reorder.
+    # Ticks of the last packets; more than a codec reorders.
     self.recent: collections.deque[int] = collections.deque(maxlen=64)
     self.wanted: Sequence[float] = ()  # All times of `frame_at`, if they are known.
-    self.shown: ShownFrames | None = None  # Which frames these times show, if the index tells.
-    self.skipped = -np.inf  # Ticks of the latest frame that was left out.
+    self.shown: ShownFrames | None = None  # The frames at these times, if the index tells them.
+    self.skipped = -np.inf  # Ticks of the latest frame that was not decoded.
 
   def expect(self, times: Sequence[float]) -> None:
-    """Announces all times of the next calls of `frame_at`.
+    """Announces the times of all following calls of `frame_at`.
 
-    Frames that are on screen at none of them are left out.
+    Frames that are on screen at none of these times need not be decoded.
     """
     self.wanted = times
 
@@ -118,7 +120,7 @@ class VideoDecoder:
   def _is_misled(self, second: float) -> bool:
     """Whether frames have other times than the index says.
 
-    Then frames that are wanted may have been left out.
+    If so, wanted frames may have been left out.
     """
     if self.shown is None:
       return False
@@ -146,9 +148,9 @@ class VideoDecoder:
     return (ticks - self.reader.start) * self.video.tick
 
   def _seek(self, t: float, key: float):
-    """Seeks to a frame not after t.
+    """Seeks to a frame that is not later than t.
 
-    Indices may contain estimates: a seek that lands too late is repeated at an earlier time.
+    An index may contain estimates. If a seek lands too late, it is repeated for an earlier time.
     """
     lag = 0 if self.video.edited else self._lag  # Without edit lists, seeks use decoding times.
     for point in (key, t - 2, t - 10, t - 60, 0.0):
@@ -178,9 +180,9 @@ class VideoDecoder:
       self._check_end(self.on_screen[0])
 
   def _check_end(self, second: float):
-    """Raises MediaError if frames end before the index does.
+    """Raises MediaError if the frames end before the index does.
 
-    No intact file shows its last frame before that frame's decoding time.
+    An intact file never shows its last frame before the decoding time of that frame.
     """
     if not self.video.ticks:
       return
@@ -202,7 +204,7 @@ class VideoDecoder:
         self.best = max(self.best, ticks)
 
   def _hidden(self, ticks: int | None) -> bool:
-    """Whether another frame covers this one before the wanted time."""
+    """Whether a later frame replaces this one before the wanted time."""
     if ticks is None:
       return False
     self.recent.append(ticks)
@@ -216,23 +218,23 @@ class VideoDecoder:
     return is_hidden
 
   def _decode(self) -> Iterator[tuple[float, av.VideoFrame]]:
-    """(second, frame) in order.
+    """Yields (second, frame) in order.
 
-    Hidden frames without dependent frames are skipped.
+    Hidden frames on which no other frame depends are not decoded.
     """
     latest = -np.inf
     for ticks, frame in self.reader.frames(self._hidden):
       second = self._second(ticks)
-      # Frames with equal times, or of an irregular clock, are shown right after each other.
+      # If time stamps are equal or go backwards, frames are shown right after each other.
       latest = second if second > latest else latest + 2 * TOLERANCE
       yield latest, frame
 
 
 class ShownFrames:
-  """Which frames of a file are on screen at wanted times.
+  """The frames of a file that are on screen at wanted times.
 
-  ticks: of all frames in the index, ascending, `lag` before their display times; frame `first` is
-  the first that is shown. targets: ticks of the wanted times.
+  ticks: the ticks of all frames in the index, ascending. A frame is displayed `lag` ticks later,
+  and frame `first` is the first one that is displayed. targets: the wanted times in ticks.
   """
 
   def __init__(self, ticks: Sequence[int], first: int, lag: int, targets: Sequence[float]):
@@ -266,8 +268,8 @@ def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
 def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
   """A decoded frame after rotation, as RGB uint8 [height width 3]."""
   stored_width, stored_height = orientation(frame).shown_size(width, height)
-  # From brightness and colour differences swscale gives the same values as planes and as pixels;
-  # for planes it has vector code, which is three times as fast.
+  # For these pixel formats, swscale computes the same values for planes as for pixels, and its
+  # vector code for planes is three times as fast.
   is_planar = frame.format.name.startswith(_BRIGHTNESS_AND_COLOURS)
   return _rgb(
     frame,

@@ -11,7 +11,7 @@ import av
 from av.video.reformatter import VideoReformatter
 import numpy as np
 
-_LARGEST_DENOMINATOR = 1000  # Of a fractional frame rate.
+_LARGEST_DENOMINATOR = 1000  # The largest denominator of a frame rate.
 
 
 def write_h264(

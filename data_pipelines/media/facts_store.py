@@ -22,7 +22,8 @@ _WAIT_SECONDS = 60.0  # For other processes that write.
 _TABLE = (
   "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, row TEXT, digest BLOB) WITHOUT ROWID"
 )
-_MAPPED_BYTES = 1 << 30  # Of the file: keys are looked up in random order.
+# The part of the file that is memory-mapped, because keys are looked up in random order.
+_MAPPED_BYTES = 1 << 30
 _PUT = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)"
 
 
@@ -114,7 +115,7 @@ class FactsStore:
     except sqlite3.Error:
       connection.close()
       raise
-    except UnicodeDecodeError as error:  # Of a message of sqlite, which names a damaged table.
+    except UnicodeDecodeError as error:  # In a message of sqlite that names a damaged table.
       connection.close()
       raise sqlite3.DatabaseError("its schema is damaged") from error
     self._connection = connection

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames of a video by time: the one on screen at t.
+"""Reads frames of a video by time.
 
-The frame on screen is the last frame with a display time not after t, exactly, at constant and
-varying rates. Every fault of a file raises `MediaError`.
+The frame on screen at t is the last frame whose display time is not after t. This is exact at
+constant and at varying frame rates. Every fault of a file raises `MediaError`.
 """
 
 import collections
@@ -56,9 +56,9 @@ def read_frames(
 ) -> Frames:
   """The frames on screen at `times` [T].
 
-  times: seconds since the first frame, in any order. Times outside the video give its first or last
-  frame; `fps` is the rate of a folder of pictures. Returns frames uint8 [T size size 3] and their
-  real times float32 [T]. Raises MediaError.
+  times: seconds since the first frame, in any order; times outside of the video give its first or
+  last frame. fps: the rate of a folder of pictures. Returns the frames uint8 [T size size 3] and
+  their real times float32 [T]. Raises MediaError.
   """
   wanted = np.asarray(times, np.float64)
   if wanted.ndim != 1 or not np.isfinite(wanted).all():
@@ -121,7 +121,7 @@ def read_all(
 ) -> Frames:
   """All frames uint8 [n size size 3] and their times float64 [n].
 
-  Takes n·size²·3 bytes of memory.
+  They take n·size²·3 bytes of memory.
   """
   shown_frames = walk(media, size, resize=resize, limits=limits, fps=fps)
   seconds, frames = zip(*shown_frames, strict=True)
@@ -139,8 +139,8 @@ def read_timeline(
 ) -> Frames:
   """`read_frames` for times on a timeline; opens each medium once.
 
-  Where scenes overlap, the later scene of the tuple is shown; after the end and in a gap, the
-  previous scene stays. `read` may be the method of a FrameCache.
+  Where scenes overlap, the one later in the tuple is shown. In a gap and after the end, the last
+  frame of the previous scene stays. read: `read_frames`, or the method of a FrameCache.
   """
   wanted = np.asarray(times, np.float64)
   ends = _scene_ends(timeline, limits)

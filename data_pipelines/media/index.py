@@ -88,7 +88,8 @@ def parse_description(text: str) -> Probe:
 def check_readable(media: int, unreadable: int, first_error: str) -> None:
   """Raises ValueError if nearly all media are unreadable.
 
-  A run would learn from text alone. Nearly all means all, or at least ten and more than 90 %.
+  Otherwise a run would learn only from text. Nearly all means all, or at least ten and more than 90
+  %.
   """
   nearly_all = unreadable >= _REFUSED_COUNT and unreadable > _REFUSED_SHARE * media
   if unreadable and (nearly_all or unreadable == media):

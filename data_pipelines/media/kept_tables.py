@@ -50,7 +50,7 @@ class KeptTables:
   def read_table(self, key: Hashable, read: Callable[[], Batches]) -> pa.Table:
     """Reads and keeps a table.
 
-    Tables asked for longest ago go first.
+    When there is no room, the table that was not used for the longest time is dropped.
     """
     with self._lock:
       while len(self._kept) >= self._count:
@@ -84,7 +84,7 @@ class KeptTables:
 def _collected(batches: Batches, room: int) -> _Kept:
   """A table of batches.
 
-  With more than `room` bytes, it lies in a mapped file without a name.
+  With more than `room` bytes, it is in a mapped file without a name.
   """
   held: list[pa.RecordBatch] = []
   size = 0

@@ -14,7 +14,7 @@ from data_pipelines.media.facts_store import row_digest
 from data_pipelines.media.open import MediaError, file_path, identity
 from data_pipelines.media.probe import Probe
 
-_KEYS = 500  # Of a query; old versions of SQLite take at most 999.
+_KEYS = 500  # The keys of a query; old versions of SQLite take at most 999.
 PATH = "path:"  # Prefix of keys for the last facts of a path; other keys are identities.
 
 
@@ -47,7 +47,7 @@ class KnownFacts:
   def _rows(self, keys: Sequence[str]) -> dict[str, str]:
     """The facts of known keys, as JSON.
 
-    None of a damaged file.
+    A damaged file gives none.
     """
     rows: dict[str, str] = {}
     try:

@@ -77,9 +77,9 @@ class LiveVideo:
   def frames(self) -> Iterator[tuple[float, np.ndarray]]:
     """Yields (second, picture) of each due frame.
 
-    Ends with the source or with `stop_playing`. Pictures are uint8 [size size 3]. Seconds count
-    from the first frame. Raises MediaError for a source that cannot be opened, is damaged, or falls
-    silent; the frames before are intact.
+    The iteration ends with the source, or with `stop_playing`. Pictures are uint8 [size size 3].
+    Seconds count from the first frame. Raises MediaError for a source that cannot be opened, is
+    damaged, or falls silent; the frames before are intact.
     """
     begin = None
     due = 0.0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens media by name, within a budget of time.
 
-A medium is a file, a folder of pictures, bytes, or lies in another file ("x.array_record#key",
-"x.tar#member", "x.parquet#row/column"). Every fault raises a `MediaError` of one sentence, and
-every wait is bounded.
+A medium is a file, a folder of pictures, bytes, or a part of another file ("x.array_record#key",
+"x.tar#member", "x.parquet#row/column"). Every fault of a medium raises a `MediaError` with one
+sentence, and no file can make a program wait without end.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ GREY = 127  # Fills the border of a padded picture.
 _FPS = re.compile(r"@([0-9]+(?:\.[0-9]+)?)fps$")
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-# Version of the frame times of a file; a change invalidates all caches.
+# The version of the rules for frame times. A change makes all caches invalid.
 _READING = 2
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")  # jpeg png bmp tiff
-# Errors of the libraries for bad content; RuntimeError comes from ArrayRecord.
+# Errors that the libraries raise for bad content. RuntimeError comes from ArrayRecord.
 _DAMAGE = (
   av.error.FFmpegError,
   OSError,
@@ -65,9 +65,9 @@ class Limits:
 
   open_seconds: float = 10.0  # To open a file and find its streams.
   decode_seconds: float = 60.0  # For all packets and frames of one request.
-  packets: int = 5_000_000  # Read for one request: a day of video at 60 frames a second.
-  image_pixels: int = 24_000_000  # Of one picture; the bound on its copies' memory follows from it.
-  video_pixels: int = 0  # Of any frame of a video, however its size changes; 0 = no bound.
+  packets: int = 5_000_000  # For one request; enough for a day of video at 60 frames a second.
+  image_pixels: int = 24_000_000  # Of a picture. The bound on its memory follows from this number.
+  video_pixels: int = 0  # Of every frame of a video; 0 = no bound.
 
 
 LIMITS = Limits()
@@ -135,7 +135,7 @@ def reported(media: Media):
 
 
 def content_kind(media: Media) -> str:
-  """folder | image | video, by a file's first bytes.
+  """folder | image | video, by the first bytes of a file.
 
   Raises MediaError for a missing or empty medium, and for pipes, sockets and devices.
   """
@@ -159,8 +159,8 @@ def content_kind(media: Media) -> str:
 def open_file(media: Media) -> BinaryIO:
   """Opens a regular, non-empty file without blocking.
 
-  Raises MediaError for pipes, sockets and devices, and for empty files. The latter include the
-  files of /proc: they appear as regular files, but reading some of them blocks forever.
+  Raises MediaError for pipes, sockets and devices, and for empty files. The files of /proc count as
+  empty: they look like regular files, but reading some of them would block forever.
   """
   with reported(media):
     path = remote.local_path(file_path(media))
@@ -183,8 +183,8 @@ def open_file(media: Media) -> BinaryIO:
 def file_path(media: Media) -> str:
   """The path of a file or a folder.
 
-  "x@3fps" is the folder x, read at that rate, where nothing is named x@3fps. Raises TypeError for
-  bytes.
+  "x@3fps" is the folder x, read at 3 pictures per second, unless something is named x@3fps. Raises
+  TypeError for bytes.
   """
   if isinstance(media, bytes):
     raise TypeError(f"{media_name(media)} have no path")
@@ -210,7 +210,7 @@ def open_packed(media: Media) -> BinaryIO:
   with reported(media):
     try:
       return packed.open_inside(media, open_file)
-    except MediaError as error:  # Of the other file; the medium is what is quarantined.
+    except MediaError as error:  # It names the other file; the message must name the medium.
       raise MediaError(f"{media_name(media)}: {error}") from error
 
 

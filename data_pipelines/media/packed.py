@@ -18,9 +18,9 @@ def is_inside(media: str | os.PathLike) -> bool:
 
 
 def outer_file(media: str | os.PathLike) -> str | None:
-  """The file that a medium lies in.
+  """The file that a medium is in.
 
-  None for a medium of its own.
+  It is None if the medium is a file of its own.
   """
   for split in (array_record.split_name, tar_members.split_member, parquet_cells.split_cell):
     parts: tuple[Any, ...] | None = split(media)

@@ -35,7 +35,7 @@ _SLOW = {
 }
 _PASSES = 40  # Passes over the pixels of `_room`; a progressive JPEG takes one per scan.
 _PARTS = 65_536  # Strips or tiles of a TIFF.
-_VALUES = 3 * 65_536  # Of a single field of a TIFF, such as a colour map.
+_VALUES = 3 * 65_536  # The most values of a field of a TIFF, such as a colour map.
 
 
 def check_size(

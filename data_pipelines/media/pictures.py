@@ -145,7 +145,7 @@ def _reader(head: bytes) -> type[ImageFile.ImageFile] | None:
 def _pillow(media: Media) -> Iterator[None]:
   """Converts every error of Pillow to MediaError.
 
-  For blocks that call only Pillow. Pillow has no error class of its own. Its parsers raise
+  Use it for blocks that call only Pillow. Pillow has no error class of its own. Its parsers raise
   TypeError, struct.error, zlib.error, AttributeError, OverflowError, RecursionError and more, and
   new ones with every release, so no list would be complete.
   """
@@ -242,8 +242,8 @@ def _shades(picture: Image.Image) -> np.ndarray | None:
 def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
   """Resizes an RGB picture to uint8 [size size 3].
 
-  By Pillow's antialiased bicubic. "squash" and "pillow" change the aspect ratio; "pad" keeps it and
-  fills the rest with GREY.
+  The filter is Pillow's antialiased bicubic. "squash" and "pillow" change the aspect ratio; "pad"
+  keeps it and fills the rest with GREY.
   """
   width, height = picture.size
   inner = inner_size(width, height, size, resize)

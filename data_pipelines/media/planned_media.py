@@ -25,7 +25,7 @@ from data_pipelines.media.probe import Probe
 from data_pipelines.media.probe_table import ProbeTable, table_arrays
 from filax import files
 
-_VERSION = 1  # Of the table; tables of another version are made anew.
+_VERSION = 1  # Version of the table; tables of another version are built again.
 _UNKNOWN = -1  # The state of a medium that is no file: it is looked at in every start.
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts of the media of a plan as arrays that all processes of a host map."""
+"""The index of a plan's media as arrays on disk, which all processes of a host map.
+
+A Probe holds what the index knows of a medium: frames, duration, size and so on. A table has one
+column for each of these fields, and the names of the media sorted by hash.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 import hashlib
@@ -13,7 +17,7 @@ from data_pipelines.mapped import map_array, range_starts
 from data_pipelines.media.index import describe
 from data_pipelines.media.probe import Probe
 
-_NUMBERS = {  # Fields of a Probe, as columns.
+_NUMBERS = {  # Numeric fields of a Probe -> dtype of their column.
   "frames": np.int64,
   "duration": np.float64,
   "fps": np.float64,
@@ -27,7 +31,10 @@ _NUMBERS = {  # Fields of a Probe, as columns.
 
 
 class ProbeTable(Mapping[str, Probe]):
-  """Medium -> Probe. Picklable, as the name of its folder."""
+  """A mapping from the name of a medium to its Probe.
+
+  It is pickled as the path of its folder.
+  """
 
   def __init__(self, folder: str | os.PathLike):
     self.folder = pathlib.Path(folder)
@@ -50,9 +57,9 @@ class ProbeTable(Mapping[str, Probe]):
     return self._names.all_texts()
 
   def __getitem__(self, media: str) -> Probe:
-    key = _key(media)
-    place = int(np.searchsorted(self._keys, key))
-    while place < len(self._keys) and self._keys[place] == key:
+    hashed = _hash(media)
+    place = int(np.searchsorted(self._keys, hashed))
+    while place < len(self._keys) and self._keys[place] == hashed:  # Several names may share it.
       number = int(self._order[place])
       if self._names[number] == media:
         return self.probe(number)
@@ -60,20 +67,23 @@ class ProbeTable(Mapping[str, Probe]):
     raise KeyError(media)
 
   def probe(self, number: int) -> Probe:
-    """The facts of a medium, by its number in the table."""
+    """The Probe of a medium, by its number in the table."""
     values = {name: column[number].item() for name, column in self._columns.items()}
     first, stop = self._corner_first[number : number + 2].tolist()
-    corners = tuple(map(tuple, self._corners[first:stop].tolist()))
+    pairs = self._corners[first:stop].tolist()
+    corners = tuple(tuple(pair) for pair in pairs)
     return Probe(**values, corners=corners, error=self._errors[number])
 
   def descriptions(self) -> dict[str, str]:
-    """Medium -> its facts as a short text (data_pipelines.media.index.describe)."""
+    """Medium -> its Probe as a short text (data_pipelines.media.index.describe)."""
     return dict(zip(self._names.all_texts(), self._facts.all_texts(), strict=True))
 
   def first_error(self) -> str:
-    """The first error of a medium; "" if all are readable."""
-    numbers = np.flatnonzero(self.unreadable)
-    return self._errors[int(numbers[0])] if len(numbers) else ""
+    """The error of the first unreadable medium; "" if all are readable."""
+    unreadable = np.flatnonzero(self.unreadable)
+    if len(unreadable) == 0:
+      return ""
+    return self._errors[int(unreadable[0])]
 
   @property
   def unreadable(self) -> np.ndarray:
@@ -82,11 +92,11 @@ class ProbeTable(Mapping[str, Probe]):
 
 
 def table_arrays(media: Sequence[str], probes: Sequence[Probe]) -> dict[str, np.ndarray]:
-  """The arrays of a table of `media` and their facts."""
+  """The arrays of a table: name of the array -> its values."""
   arrays: dict[str, np.ndarray] = {}
   for name, dtype in _NUMBERS.items():
     arrays[name] = np.array([getattr(probe, name) for probe in probes], dtype)
-  keys = np.array([_key(name) for name in media], np.uint64)
+  keys = np.array([_hash(name) for name in media], np.uint64)
   order = np.argsort(keys, kind="stable")
   arrays["keys"] = keys[order]
   arrays["order"] = order.astype(np.uint32)
@@ -101,7 +111,7 @@ def table_arrays(media: Sequence[str], probes: Sequence[Probe]) -> dict[str, np.
 
 
 class _Texts:
-  """Texts one after the other in one array of bytes."""
+  """Many texts, stored one after the other in one array of bytes."""
 
   def __init__(self, folder: pathlib.Path, name: str):
     self._first = map_array(folder, f"{name}_first")
@@ -123,10 +133,12 @@ class _Texts:
 
 def _text_arrays(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
   encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+  lengths = [len(text) for text in encoded]
   joined = np.frombuffer(b"".join(encoded), np.uint8)
-  return {f"{name}_first": range_starts([len(text) for text in encoded]), f"{name}_bytes": joined}
+  return {f"{name}_first": range_starts(lengths), f"{name}_bytes": joined}
 
 
-def _key(media: str) -> np.uint64:
-  digest = hashlib.blake2b(media.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+def _hash(media: str) -> np.uint64:
+  name = media.encode("utf-8", "surrogateescape")
+  digest = hashlib.blake2b(name, digest_size=8).digest()
   return np.uint64(int.from_bytes(digest, "big"))

@@ -285,7 +285,7 @@ def _index(path: str, size: int, changed: int) -> TarIndex:
 class MemberFile(FilePart):
   """The content of a member as a file of its own.
 
-  It closes the tar.
+  Closing it closes the tar.
   """
 
   def __init__(self, file: BinaryIO, member: TarMember):

@@ -27,7 +27,7 @@ from data_pipelines.packing.sample_table import ManifestFile, SampleTable, manif
 from data_pipelines.packing.table_builder import TableBuilder
 from filax import files, settings
 
-_VERSION = 2  # Of the table; tables of another version are made anew.
+_VERSION = 2  # Version of the table; tables of another version are built again.
 _DIGESTS = "manifests.json"  # Digests of manifests by path, size and time of change.
 _LISTED = 20  # Missing manifests in a message.
 _SETTLED = 2.0  # Seconds after which a file's time of change tells it from a later version.
@@ -41,7 +41,7 @@ class Corpus:
   report: ManifestReport  # Accepted and rejected records.
   excluded: int  # Samples excluded by config.data.exclude, by name or by medium.
   videos: bool  # Whether any sample shows a video.
-  digest: str  # Of every input that decides the samples.
+  digest: str  # Digest of all inputs that decide the samples.
   manifests: Mapping[str, str]  # Manifest -> digest of its content.
   exclusions: frozenset[str]  # The names in config.data.exclude.
 

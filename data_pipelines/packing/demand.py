@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demand of samples and capacity of rows, in the same named units.
+"""What samples need of a row, and what rows can hold.
 
-A row holds tokens (positions), frames, images and segments. With visual dropout it also holds a
-smaller number of tokens after every stage, and query positions.
+Both are counted in tokens (positions), frames, images and segments. With visual dropout, they also
+count the tokens after every stage, which are fewer, and the query positions.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,17 +31,13 @@ class SampleDemand:
 
 @dataclasses.dataclass(frozen=True)
 class Demand:
-  """The demand of all samples: i64 [samples] each.
+  """The demand of all samples, as columns of i64."""
 
-  With visual dropout, `tokens_after` i64 [samples stages] counts the tokens left after every
-  stage, and `queries` the query positions; without, there are no stages and no queries.
-  """
-
-  tokens: np.ndarray
-  frames: np.ndarray
-  images: np.ndarray
-  tokens_after: np.ndarray
-  queries: np.ndarray
+  tokens: np.ndarray  # [samples]
+  frames: np.ndarray  # [samples]
+  images: np.ndarray  # [samples]
+  tokens_after: np.ndarray  # [samples stages]: tokens after every stage of visual dropout.
+  queries: np.ndarray  # [samples]: query positions of visual dropout; 0 without stages.
 
   @classmethod
   def zeros(cls, samples: int, stages: int) -> "Demand":

@@ -26,7 +26,7 @@ _MOST_EPOCHS = 2  # Held in memory beside epoch 0.
 
 
 class DemandTable:
-  """`table(epoch)` -> Demand of every sample. Picklable.
+  """`table(epoch)` -> Demand of every sample. It can be pickled.
 
   A measured epoch is cached in `folder` ("" = no cache) under `digest`, the hash of its inputs.
   """
@@ -101,7 +101,7 @@ class DemandTable:
 class ChunkMeasurer:
   """Measures a range of samples: (first, stop) -> demand columns.
 
-  Picklable.
+  It can be pickled.
   """
 
   composer: Composer
@@ -124,6 +124,6 @@ class _Progress:
     self.line = ProgressLine(total)
 
   def count_samples(self, done: int) -> None:
-    """Shows that so many samples are measured."""
+    """Shows that this many samples are measured."""
     seconds = (time.monotonic() - self._began) / done * (self._total - done)
     self.line.show(done, lambda: f"measured {done}/{self._total} samples, {seconds:.0f} s left")

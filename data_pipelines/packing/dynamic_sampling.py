@@ -19,9 +19,9 @@ def dynamic_fps(
 ) -> int:
   """The released count (dynamic_fps1): about one frame a second.
 
-  Clipped to `low` .. `high` (0 = no upper limit; `low` takes precedence) and rounded down to a
-  `multiple`. A video of fewer than `low` frames gives as many whole multiples as it has, at least
-  one. Training as released is (64, 512, 4) and (1, 8, 4), inference (64, most, 8). Raises
+  The count is clipped to `low` .. `high` (0 = no upper limit; `low` takes precedence), and rounded
+  down to a `multiple`. A video of fewer than `low` frames gives as many whole multiples as it has,
+  at least one. Training as released is (64, 512, 4) and (1, 8, 4), inference (64, most, 8). Raises
   ValueError if the settings allow counts that are not multiples.
   """
   check_range(low, high, multiple)

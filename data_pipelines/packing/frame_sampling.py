@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frame counts and frame times of a video.
 
-They depend on the media index and the config alone, so every length and every prompt is known
-before a frame is decoded.
+They depend only on the media index and the config. So all lengths and prompts are known before a
+frame is decoded.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from data_pipelines.media.probe import Probe, scene_length, timeline_duration
 from data_pipelines.packing import dynamic_sampling as dynamic
 from data_pipelines.sample import Scene, Timeline
 
-_RELEASED_MARGIN = 0.1  # Seconds between a part and the end of its file (VideoChat-Flash).
-_MIDDLE = 0.5  # Of an interval.
+_RELEASED_MARGIN = 0.1  # The fewest seconds between a part and the end of its file, if "released".
+_MIDDLE = 0.5  # The phase of a frame in the middle of its interval.
 
 PHASES = ("ends", "middle", "random", "released")
 
@@ -25,10 +25,10 @@ Sampling = Mapping[str, Any]  # config.data.sampling
 
 @dataclasses.dataclass(frozen=True)
 class Extent:
-  """Duration of a video, time of its last frame, frame count.
+  """Duration, time of the last frame, and number of frames.
 
-  `source` gives the times of a single file's frames. Frame 0 and second 0 of the extent are frame
-  `first` and second `begin` of the file.
+  For a single file, `source` knows the times of its frames. Frame 0 of the extent is then frame
+  `first` of the file, and second 0 is second `begin`.
   """
 
   duration: float
@@ -39,7 +39,7 @@ class Extent:
   begin: float = dataclasses.field(default=0.0, compare=False)
 
   def times(self, numbers: np.ndarray) -> np.ndarray:
-    """Seconds f64 [n] of the frames with these numbers (from 0)."""
+    """The seconds of frames, f64 [n], from their numbers (from 0)."""
     if self.source is None:
       seconds = dynamic.index_times(numbers, self.frames, self.duration)
       return np.minimum(seconds, self.last)
@@ -55,8 +55,8 @@ def extent(
 ) -> Extent:
   """The extent of a timeline.
 
-  An unreadable medium counts as one frame of zero length. `sampling` (config.data.sampling) matters
-  for phase "released", which shortens a part.
+  An unreadable medium counts as one frame of length zero. sampling: config.data.sampling, whose
+  phase "released" shortens a part.
   """
   first = timeline[0]
   if is_released(timeline, sampling) and probes[first.media].fps > 0:
@@ -82,7 +82,7 @@ def _last_frame(scene: Scene, length: float, probe: Probe) -> float:
   of_file = max(0.0, probe.last_time - scene.t0)
   if scene.t1 is None or scene.t1 >= probe.duration:
     return min(of_file, length)
-  if probe.corners:  # At a varying rate frames may appear until the part ends.
+  if probe.corners:  # The rate varies, so a frame may appear at any time before the part ends.
     return min(of_file, length)
   return min(of_file, max(0.0, length - 1 / probe.fps))
 
@@ -97,7 +97,7 @@ def _frames_of_scene(scene: Scene, length: float, probe: Probe) -> float:
 
 
 def is_released(timeline: Timeline, sampling: Sampling | None) -> bool:
-  """Whether frames are taken by number: phase "released" of one file."""
+  """Whether frames are taken by number: phase "released", and a single file."""
   if sampling is None or sampling.get("phase") != "released":
     return False
   if sampling["name"] == "first":
@@ -108,8 +108,8 @@ def is_released(timeline: Timeline, sampling: Sampling | None) -> bool:
 def _released_extent(scene: Scene, probe: Probe) -> Extent:
   """VideoChat-Flash's extent of a file, or of its part t0..t1.
 
-  A part ends at least 0.1 s before the file, and holds int(seconds * fps) frames from frame
-  int(t0 * fps) on. fps is the mean rate, also where the rate varies.
+  A part ends at least 0.1 s before the end of the file. It has int(seconds * fps) frames, beginning
+  with frame int(t0 * fps). fps is the mean rate, even if the rate varies.
   """
   if scene.t0 == 0.0 and scene.t1 is None:
     return Extent(
@@ -136,10 +136,10 @@ def _released_extent(scene: Scene, probe: Probe) -> Extent:
 
 
 def readable(timeline: Timeline, sampling: Sampling) -> Timeline:
-  """The timeline for reading the times of `sample_times`.
+  """The timeline from which the frames at `sample_times` are decoded.
 
-  At a varying rate, the frames that VideoChat-Flash takes for a part may lie outside the part. The
-  scene is then extended to both ends of the file, with the same seconds.
+  If the rate varies, the frames that VideoChat-Flash takes for a part may lie outside the part. So
+  for phase "released" the scene covers the whole file, with the same seconds.
   """
   if not is_released(timeline, sampling):
     return timeline

@@ -13,7 +13,7 @@ from data_pipelines.packing.corpus import Corpus
 from data_pipelines.text.tokenizers import Tokenizer
 from filax.spec import RowShape
 
-_DIGITS = 16  # Of a digest, enough to distinguish contents.
+_DIGITS = 16  # Digits of a digest, enough to distinguish contents.
 
 
 def plan_ingredients(

@@ -32,7 +32,7 @@ from filax.spec import RowShape, VisualLayout
 class Plan:
   """The packed rows of a run, in order.
 
-  They depend on data, settings and seed alone.
+  They depend only on data, settings and seed.
   """
 
   data: Mapping[str, Any]  # config.data
@@ -49,7 +49,7 @@ class Plan:
   row_shapes: tuple[RowShape, ...]  # The buckets.
   planner: Planner
   fingerprint: str  # sha256 of the inputs that decide the rows.
-  report: Mapping[str, Any]  # Figures of epoch 0, for JSON.
+  report: Mapping[str, Any]  # Statistics of epoch 0, for JSON.
 
   @property
   def samples(self) -> Sequence[Sample]:
@@ -58,7 +58,7 @@ class Plan:
 
   @functools.cached_property
   def ingredients(self) -> dict[str, dict[str, str]]:
-    """The plan's inputs by part; every process reads them itself."""
+    """The inputs of the plan, by part; every process reads them itself."""
     return ingredients.plan_ingredients(
       self.data,
       self.corpus,
@@ -97,13 +97,13 @@ def make_plan(
 ) -> Plan:
   """Makes the plan of config.data.
 
-  Reads the manifests, probes each medium once and measures every text; nothing is decoded. Media
-  facts and text lengths are cached in config.data.cache, or beside `quarantine`.
+  The manifests are read, each medium is probed once, and the tokens of every text are counted.
+  Nothing is decoded. The results are cached in config.data.cache, or beside `quarantine`.
 
-  batch: packed rows per global batch. quarantine: the JSONL file that lists unreadable media, None
-  for none. blank: all pictures are grey (a baseline that learns from text alone). planned: the
-  `ingredients["media"]` from the run's start, so that its plan stays the same (see MediaIndex).
-  Raises ValueError with one sentence for invalid settings or data.
+  batch: packed rows per global batch. quarantine: the JSONL file for unreadable media, or None.
+  blank: all pictures are grey (a baseline that learns only from text). planned: the
+  `ingredients["media"]` of the start of a run, so that a restart has the same plan (see
+  MediaIndex). Raises ValueError with one sentence for invalid settings or data.
   """
   data = _checked_data(data, seed, batch)
   shapes = planner.row_shapes(data["rows"], layout.frames_per_group)
@@ -185,9 +185,9 @@ def _probe_media(
   planned: Mapping[str, str],
   blank: bool,
 ) -> ProbeTable:
-  """Probes all media; facts in `planned` stay as they are.
+  """Probes all media, except those whose facts are in `planned`.
 
-  Raises ValueError if nearly all are unreadable, unless pictures are blank.
+  Raises ValueError if nearly all media are unreadable, unless pictures are blank.
   """
   names = ingredients.media_names(media, data)
   facts = {medium: planned[name] for medium, name in names.items() if name in planned}
@@ -213,7 +213,7 @@ def _demand_table(
 
 
 def _epoch_store(folder: str, identity: str, demand: DemandTable) -> EpochStore | None:
-  """Where the rows of epochs are kept; None for nowhere."""
+  """Where the rows of epochs are stored; None if nowhere."""
   if not folder:
     return None
   return EpochStore(folder, fingerprint.digest_facts(plan=identity, demand=demand.digest))

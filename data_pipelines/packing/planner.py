@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Assigns samples to packed rows and orders the rows, before any decoding.
+"""Assigns samples to packed rows and orders the rows, before anything is decoded.
 
-Row numbers continue across epochs; a run's position in the data is a row number. The rows of an
-epoch are a function of the samples' demand, the settings, the seed and the epoch's number.
+The rows of an epoch depend only on the demand of the samples (how many positions, frames and images
+each of them takes), on the settings, the seed and the number of the epoch. The numbers of rows
+continue across epochs, so one row number is the position of a run in its data.
 """
 
 import bisect
@@ -18,30 +19,31 @@ from data_pipelines.packing.epochs import Epoch, EpochStore
 from filax import setting_kinds, settings
 from filax.spec import RowShape, VisualLayout, dropout_stages
 
-OPEN_ROWS = 16  # Rows open to new samples; more do not fill rows any better.
-_QUERIES_MARGIN = 1.5  # Times the mean query positions of a full row.
+OPEN_ROWS = 16  # Rows that can still take samples; with more, rows are not filled any better.
+_QUERIES_MARGIN = 1.5  # A row has room for this multiple of the mean query positions.
 _QUERIES_MULTIPLE = 4
-_LENGTH_MULTIPLE = 128  # Of the positions that `suggest_row` names.
+_LENGTH_MULTIPLE = 128  # `suggest_row` names a multiple of this number of positions.
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanRow:
-  """A planned row: its number, sample numbers and shape index."""
+  """A planned row."""
 
-  number: int
+  number: int  # Counted over all epochs.
   epoch: int
-  shape: int
-  samples: tuple[int, ...]
+  shape: int  # Index of its RowShape.
+  samples: tuple[int, ...]  # The numbers of its samples.
 
 
 class Planner:
   """Plans the rows of every epoch from `demand(epoch)`.
 
-  The demand is the same every epoch unless samples `vary`. Each sample goes to the smallest shape
-  that holds it. All `batch` rows of a global batch have one shape: if the rows of a shape do not
-  fill its last batch of an epoch, the batch is filled up with the epoch's first rows of that shape
-  (at most batch - 1 repeats a shape), so no sample is left out, however small the data.
-  Thread-safe and picklable.
+  The demand is the same in every epoch unless samples `vary`. Each sample goes to the smallest
+  shape that holds it. All `batch` rows of a global batch have the same shape. If the rows of a
+  shape do not fill its last batch of an epoch, the first rows of that shape are repeated (at most
+  batch - 1 of them). So no sample is left out, even in a very small data set.
+
+  A Planner is thread-safe and can be pickled.
   """
 
   def __init__(
@@ -82,7 +84,7 @@ class Planner:
     self._epochs = {}
 
   def row_count(self, epoch: int) -> int:
-    """Rows of an epoch: a multiple of the batch."""
+    """The rows of an epoch: a multiple of the batch."""
     return self.first_row(epoch + 1) - self.first_row(epoch)
 
   def first_row(self, epoch: int) -> int:
@@ -94,8 +96,9 @@ class Planner:
       return self._starts[epoch]
 
   def _count_rows(self, epoch: int) -> int:
-    """Rows of the next epoch not counted yet."""
-    if epoch and not self.packing and not self.vary:  # Then every epoch has as many rows.
+    """The rows of the first epoch that is not counted yet."""
+    all_epochs_are_alike = not self.packing and not self.vary
+    if epoch and all_epochs_are_alike:
       return self._starts[1]
     rows = len(self.epoch(epoch).order)
     if not rows:
@@ -108,12 +111,13 @@ class Planner:
       self.first_row(len(self._starts))
     epoch = bisect.bisect_right(self._starts, number) - 1
     rows = self.epoch(epoch)
-    k = number - self.first_row(epoch)
-    shape = int(rows.shapes[k // self.batch])
-    return PlanRow(number, epoch, shape, rows.samples(k))
+    number_in_epoch = number - self.first_row(epoch)
+    batch_in_epoch = number_in_epoch // self.batch
+    shape = int(rows.shapes[batch_in_epoch])
+    return PlanRow(number, epoch, shape, rows.samples(number_in_epoch))
 
   def epoch(self, epoch: int) -> Epoch:
-    """All rows of an epoch (the last two epochs are cached)."""
+    """All rows of an epoch (those of two epochs are cached)."""
     with self._lock:
       if epoch not in self._epochs:
         latest = list(self._epochs)[-1:]
@@ -128,12 +132,12 @@ class Planner:
     demand = self.demand(epoch)
     shape_of = smallest_shape(demand, self.shapes)
     rng = np.random.default_rng((self.seed, epoch))
-    arrival = rng.permutation(len(demand))
-    members = []
-    lengths = []
-    order = []
-    shapes = []
-    planned = 0  # Rows of the previous shapes.
+    arrival = rng.permutation(len(demand))  # The random order in which samples are packed.
+    members = []  # The samples of each row, row by row.
+    lengths = []  # The number of samples of each row.
+    order = []  # The rows in the order of their batches.
+    shapes = []  # The shape of each batch.
+    planned = 0  # The number of rows of the previous shapes.
     for number, shape in enumerate(self.shapes):
       ids = arrival[shape_of[arrival] == number]
       if not len(ids):
@@ -145,7 +149,8 @@ class Planner:
       members.append(ids[by_row])
       lengths.append(np.bincount(row_of))
       count = row_of.max() + 1
-      # Packing sorts by length, so rows are shuffled afterwards. np.resize repeats from row 0.
+      # Rows are shuffled, because packing puts samples of similar length together. np.resize fills
+      # the last batch by repeating the first rows.
       batches = math.ceil(count / self.batch)
       shuffled = np.resize(rng.permutation(count), batches * self.batch)
       order.append(planned + shuffled)
@@ -165,7 +170,7 @@ class Planner:
 
 
 def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
-  """Concatenates arrays as i64; an empty array for none."""
+  """Concatenates any number of arrays as i64."""
   empty = np.zeros(0, np.int64)
   return np.concatenate([empty, *parts]).astype(np.int64)
 
@@ -203,10 +208,10 @@ def with_dropout(
   layout: VisualLayout,
   demand: Demand,
 ) -> tuple[RowShape, ...]:
-  """Adds the lengths after every stage of visual dropout, and query positions.
+  """The shapes with their fields for visual dropout.
 
-  Query positions suffice for the sample of the `demand` with most of them, and for 1.5 times the
-  mean of a full row.
+  They are the length after every stage and the number of query positions. A row has enough query
+  positions for the sample with the most of them, and for 1.5 times the mean of a full row.
   """
   if not layout.stages:
     return tuple(shapes)
@@ -224,9 +229,9 @@ def with_dropout(
 
 
 def _room_for_queries(queries: np.ndarray, segments: int) -> int:
-  """Query positions of a row of `segments` segments.
+  """The number of query positions of a row of `segments` segments.
 
-  `queries` i64 [samples] are those of each sample.
+  queries: the query positions of each sample, i64 [samples].
   """
   count = 0
   if len(queries):
@@ -239,7 +244,7 @@ def _room_for_queries(queries: np.ndarray, segments: int) -> int:
 
 
 def smallest_shape(demand: Demand, shapes: Sequence[RowShape]) -> np.ndarray:
-  """i64 [samples]: the first shape that holds each sample, or -1."""
+  """The first shape that holds each sample, or -1: i64 [samples]."""
   fits = np.stack([demand.fits(shape) for shape in shapes], axis=1)
   smallest = fits.argmax(1)
   smallest[~fits.any(1)] = -1
@@ -249,9 +254,12 @@ def smallest_shape(demand: Demand, shapes: Sequence[RowShape]) -> np.ndarray:
 def pack(demand: Demand, shape: RowShape) -> np.ndarray:
   """Packs samples into rows by best fit.
 
-  Returns the row of each sample, i64 [samples], numbered from 0. Samples are packed in order. Best
-  fit considers every capacity and the segments together, over at most OPEN_ROWS open rows; if a
-  sample fits in none, the fullest row is closed. All samples must fit in `shape`.
+  Returns the row of each sample, i64 [samples], numbered from 0. Samples are packed in order, and
+  each of them must fit in `shape`.
+
+  At most OPEN_ROWS rows are open at a time. A sample goes to the fullest open row that has enough
+  of everything (positions, frames, images, segments). If it fits in no open row, the fullest one is
+  closed, and a new row is opened.
   """
   samples = len(demand)
   total = np.array([*capacity(shape), shape.segments], np.int64)
@@ -259,7 +267,7 @@ def pack(demand: Demand, shape: RowShape) -> np.ndarray:
   needed = np.concatenate([demand.columns(), one_segment], axis=1)
   weight = 1 / np.maximum(total, 1)
   weight[total == 0] = 0
-  weight[-1] = 0  # Segments.
+  weight[-1] = 0  # The number of segments does not count for how full a row is.
   free = np.tile(total, (OPEN_ROWS, 1))
   rows = np.arange(OPEN_ROWS)
   emptiness = free @ weight
@@ -285,9 +293,9 @@ def fill(
   demand: Demand,
   shapes: Sequence[RowShape],
 ) -> dict[str, float]:
-  """Fill of an epoch's rows.
+  """How full the rows of an epoch are.
 
-  The mean samples of a row, and the used shares of tokens, frames and images.
+  Returns the mean number of samples in a row, and the used shares of tokens, frames and images.
   """
   lengths = np.diff(epoch.starts)
   row_of = np.repeat(np.arange(len(lengths)), lengths)
@@ -310,10 +318,10 @@ def fill(
 
 
 def suggest_row(demand: Demand, frames: int) -> tuple[int, int]:
-  """(positions, frames) of a row with both used up about evenly.
+  """A row, (positions, frames), that uses both about evenly.
 
-  The positions match the samples that fill `frames` frame slots, in steps of 128, and hold at least
-  every single sample.
+  The positions, a multiple of 128, are enough for the samples that fill `frames` frame slots. Both
+  numbers are large enough for every single sample.
   """
   mean_frames = demand.frames.mean()
   positions = demand.tokens.max()

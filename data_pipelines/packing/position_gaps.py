@@ -2,8 +2,8 @@
 """Random gaps in the positions of a sample, so that short samples train large positions.
 
 A sample of `length` tokens is spread over a span of up to config.data.position_gaps positions.
-Positions jump only before a group of frames or a picture, and after the last one of a video: tokens
-that were encoded together keep neighbouring positions, and so does the text.
+Positions jump only before a group of frames or a picture, and after the end of a video. So tokens
+that were encoded together keep neighbouring positions, and so does a piece of text.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.packing.visual_order import NEWLINE
 
-_STREAM = 1  # Apart from the numbers that draw the phase of frames.
+_STREAM = 1  # Makes these random numbers independent of those for the phase of frames.
 
 
 def gapped_positions(
@@ -23,10 +23,11 @@ def gapped_positions(
 ) -> np.ndarray:
   """The positions i32 [length] of a sample, with gaps at `borders`.
 
-  borders: ascending places i32 [B] in the sample. The span of the positions is log-uniform between
-  `length` and `limit`. The last gap ends at the span; the others are uniform.
+  borders: places in the sample, ascending, i32 [B]. The span of the positions is drawn
+  log-uniformly between `length` and `limit`. All gaps together fill the span; how they share it is
+  uniform.
 
-  length 5, borders [1 3], a span of 12  ->  [0 4 5 10 11], for example
+  Example: length 5, borders [1 3] and a span of 12 may give [0 4 5 10 11].
   """
   positions = np.arange(length, dtype=np.int32)
   if limit <= length or not len(borders):
@@ -41,7 +42,7 @@ def gapped_positions(
 
 
 def gap_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
-  """The random numbers of a sample in an epoch."""
+  """The random generator for a sample in an epoch."""
   return np.random.default_rng((seed, epoch, sample, _STREAM))
 
 
@@ -53,7 +54,8 @@ def visual_borders(
   """The places i32 [B] where positions may jump, ascending.
 
   spans: start and stop of every visual of the sample. patterns: the order of its tokens
-  (visual_order). units: the tokens that belong together, so many from each one's first on.
+  (visual_order). units: how many tokens of each visual belong together (those of a group of frames,
+  or of a picture).
   """
   borders = []
   for (start, stop), pattern, unit in zip(spans, patterns, units, strict=True):

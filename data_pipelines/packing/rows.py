@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the arrays of a row of the plan.
+"""Creates the arrays of a planned row: decodes its frames, and writes its text.
 
-A damaged file does not change the shape of its row. Only a MediaError blames a file. Any other
-error is a wrong setting or a defect of this code: it ends the run, because it would mask one sample
-after another.
+If a file is damaged (MediaError), its sample is masked, and the shape of the row does not change.
+Any other error comes from a wrong setting, or is a defect of this code. It ends the run, because
+otherwise one sample after another would be masked.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,14 +31,16 @@ class SampleError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Materialise:
-  """PlanRow -> the arrays of `spec.BATCH` (without R), under the row's shape.
+  """A picklable function: PlanRow -> the arrays of `spec.BATCH` (without R).
 
-  A sample with an unreadable medium stays in place with loss_mask 0 and is counted in num_bad. The
-  medium is added once to `quarantine` (a JSONL file); the sample is added instead if it asks for a
-  part outside its medium. Its other media are unchanged. `read` is video.read_frames or that of a
-  FrameCache. With `blank`, pictures are grey and no file is opened. With `seq_slice` (i, n), only
-  the i-th of n parts of the frame slots is decoded, and the frame keys hold that part alone; a file
-  damaged half way is then masked only in the parts that show the damage. Picklable.
+  A sample with an unreadable medium stays in its place with loss_mask 0, and is counted in num_bad;
+  its other media are written. The medium is added once to `quarantine`, a JSONL file. If the medium
+  is readable, but the sample asks for a part beyond its end, the sample is added instead.
+
+  read: video.read_frames, or the method of a FrameCache. blank: pictures are grey, and no file is
+  opened. seq_slice (i, n): only the i-th of n parts of the frames is decoded, and the frame arrays
+  hold only that part. A file that is damaged half way is then masked only in the parts that show
+  the damage.
 
   Raises ValueError for a wrong setting, and SampleError, naming the sample, for any other failure.
   """
@@ -51,7 +53,7 @@ class Materialise:
   limits: Limits = LIMITS
   blank: bool = False
   seq_slice: tuple[int, int] = (0, 1)
-  resize: str = "squash"  # Of frames, as in video.read_frames.
+  resize: str = "squash"  # How frames are resized, as in video.read_frames.
 
   def __call__(self, row: PlanRow) -> Row:
     shape = self.shapes[row.shape]
@@ -99,12 +101,12 @@ class Materialise:
     layout: TimelineLayout,
     writer: "_RowWriter",
   ) -> str:
-    """Writes the pixels of a timeline; returns its error, "" for none."""
+    """Writes the pixels of a timeline; returns its error, or ""."""
     probes = self.composer.probes
     slots = writer.take_slots(layout)
     for scene in layout.timeline:
       error = probes[scene.media].error
-      if error and not self.blank:  # Without its length, the times are meaningless.
+      if error and not self.blank:  # The length is unknown, so the planned times are meaningless.
         return self._blame(sample, scene.media, error)
     for scene in layout.timeline:
       duration = probes[scene.media].duration
@@ -123,7 +125,7 @@ class Materialise:
     return ""
 
   def _fill(self, slots: "_Slots", layout: TimelineLayout) -> None:
-    """Reads a timeline's pictures into its slots. Raises MediaError."""
+    """Decodes the pictures of a timeline into its slots. Raises MediaError."""
     size = self.composer.layout.size
     if self.blank:
       slots.pixels[:] = GREY
@@ -150,20 +152,18 @@ class Materialise:
 
 @dataclasses.dataclass(frozen=True)
 class _Slots:
-  """Views into a row.
+  """The places of a timeline's pictures: views of the row's arrays."""
 
-  pixels: [n h w 3]. times: [n], for frames only. part: which frames of the timeline.
-  """
-
-  pixels: np.ndarray
-  times: np.ndarray
-  part: slice
+  pixels: np.ndarray  # [n h w 3]
+  times: np.ndarray  # [n]; of frames only.
+  part: slice  # Which frames of the timeline they are.
 
 
 class _RowWriter:
   """Writes samples into the arrays of a row, one after another.
 
-  Frame slots before `first_frame` and after the end of the arrays belong to other processes.
+  The frame arrays may hold only a part of the row's frames, from `first_frame` on. The other frames
+  belong to other processes.
   """
 
   def __init__(
@@ -177,12 +177,12 @@ class _RowWriter:
     self.shape = shape
     self.layout = layout
     self.first_frame = first_frame
-    # The next free position of each array.
+    # The next free place of each kind.
     self.token = 0
     self.frame = 0
     self.image = 0
     self.query = 0
-    # The current sample, and its frames written so far.
+    # The current sample, and the number of its frames that are written.
     self.segment = 0
     self.frames_written = 0
 
@@ -219,7 +219,10 @@ class _RowWriter:
     self.token = stop
 
   def _first_visual(self, layout: TimelineLayout, frame: int, image: int) -> int:
-    """The visual-table row of a timeline's first token, from its first slot."""
+    """The visual-table row of a timeline's first token.
+
+    frame, image: the first frame slot and image slot of the timeline.
+    """
     if layout.views is None:
       group = frame // self.layout.frames_per_group
       return group * self.layout.tokens_per_group
@@ -227,7 +230,7 @@ class _RowWriter:
     return first_image + image * self.layout.tokens_per_image
 
   def write_dropout(self, queries: np.ndarray, kept: np.ndarray) -> None:
-    """Writes query positions and kept counts of the current sample."""
+    """Writes the query positions and kept counts of the current sample."""
     length = (self.arrays["segment_ids"] == self.segment).sum()
     start = self.token - length
     end = self.query + len(queries)
@@ -236,7 +239,10 @@ class _RowWriter:
     self.query = end
 
   def take_slots(self, layout: TimelineLayout) -> _Slots:
-    """The slots of a timeline's pictures, marked as the sample's."""
+    """Takes the next slots for the pictures of a timeline.
+
+    They are marked as the sample's.
+    """
     if layout.views is None:
       return self._take_frames(layout)
     slots = slice(self.image, self.image + layout.images)
@@ -247,7 +253,7 @@ class _RowWriter:
 
   def _take_frames(self, layout: TimelineLayout) -> _Slots:
     arrays = self.arrays
-    begin = self.frame - self.first_frame  # Relative to the arrays, which hold a part of the row.
+    begin = self.frame - self.first_frame  # Counted from the first frame of the arrays.
     end = begin + layout.frames
     count = len(arrays["frame_times"])
     slots = slice(*np.clip([begin, end], 0, count))
@@ -257,7 +263,7 @@ class _RowWriter:
     self.frames_written += layout.frames
     arrays["frame_segment_ids"][slots] = self.segment
     arrays["frame_positions"][slots] = positions[part]
-    arrays["frame_times"][slots] = layout.times[part]  # Replaced by the decoded ones.
+    arrays["frame_times"][slots] = layout.times[part]  # Decoding replaces them by the real times.
     return _Slots(arrays["frames"][slots], arrays["frame_times"][slots], part)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans one sample before decoding: frame times, tiles, tokens, labels."""
+"""Plans one sample before it is decoded: frame times, tiles, tokens, labels."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
@@ -17,16 +17,17 @@ from data_pipelines.text.templates import Encoded, VisualText
 from data_pipelines.text.tokenizers import Tokenizer
 from filax.spec import VisualLayout, dropout_stages
 
-_MIDDLE = 0.5  # Of an interval of time.
-_RECENT = 64  # Layouts remembered.
+_MIDDLE = 0.5  # The phase of a frame in the middle of its interval of time.
+_RECENT = 64  # The number of layouts that are remembered.
 
 
 @dataclasses.dataclass(frozen=True)
 class TimelineLayout:
-  """The pictures of a timeline and the order of their visual tokens.
+  """The pictures of a timeline, and the order of their visual tokens.
 
-  pattern: see `visual_order`. A video has `times` (seconds, f64 [T]) and the `source` to read them
-  from; a picture has `views`, and its T is 0.
+  pattern: the order of the tokens, as in `visual_order`. A video has `times`, the seconds of its
+  frames, f64 [T], and `source`, the timeline to decode them from. A picture has `views` and no
+  times (T = 0).
   """
 
   timeline: Timeline
@@ -38,21 +39,22 @@ class TimelineLayout:
 
   @property
   def frames(self) -> int:
-    """Frame slots of the row that it takes."""
+    """The number of frame slots that the timeline takes."""
     return len(self.times)
 
   @property
   def images(self) -> int:
-    """Image slots that the timeline takes."""
+    """The number of image slots that the timeline takes."""
     return 0 if self.views is None else self.views.count
 
 
 @dataclasses.dataclass(frozen=True)
 class Composer:
-  """Turns samples into tokens and visual patterns.
+  """Turns samples into tokens, and into the order of their visual tokens.
 
-  config.data, the model's visual layout and a seed are fixed; results depend on the sample, its
-  number, the epoch and the media index (`probes`).
+  The fields are the same for a whole run: config.data, the visual layout of the model, the media
+  index (`probes`) and the seed. Apart from them, a result depends only on the sample, its number
+  and the epoch.
   """
 
   data: Mapping[str, Any]
@@ -67,7 +69,10 @@ class Composer:
 
   @property
   def vary(self) -> bool:
-    """Whether lengths change between epochs: the text names redrawn times."""
+    """Whether lengths differ between epochs.
+
+    They do if the text names times that are drawn anew in every epoch.
+    """
     if self.data["time_prompt"] == "none" or self.data["template"] == "plain":
       return False
     return self._random_phase
@@ -129,35 +134,37 @@ class Composer:
     )
 
   def demands(self, samples: Iterable[Sample], first: int, epoch: int) -> list[SampleDemand]:
-    """The capacity that samples take of a row.
+    """The capacity of a row that each sample takes.
 
     first: the number of the first sample; the others follow it.
     """
-    layouts = []
-    shown = []
+    samples = list(samples)
+    layouts_of_samples = []
     for number, sample in enumerate(samples, first):
-      layouts.append(self.timeline_layouts(sample, number, epoch))
-      shown.append(sample)
+      layouts_of_samples.append(self.timeline_layouts(sample, number, epoch))
     if self.layout.stages:
-      return list(map(self._demand_after_dropout, shown, layouts))
-    visuals = [[layout.visual for layout in of_sample] for of_sample in layouts]
+      return list(map(self._demand_after_dropout, samples, layouts_of_samples))
+    visuals_of_samples = []
+    for layouts in layouts_of_samples:
+      visuals_of_samples.append([layout.visual for layout in layouts])
     counts = templates.count_tokens(
-      zip(shown, visuals, strict=True),
+      zip(samples, visuals_of_samples, strict=True),
       self.tokenizer,
       template=self.data["template"],
       system=self.data["system"],
       time_prompt=self.data["time_prompt"],
     )
     demands = []
-    for tokens, of_sample in zip(counts, layouts, strict=True):
-      demands.append(SampleDemand(tokens, *_slots(of_sample)))
+    for tokens, layouts in zip(counts, layouts_of_samples, strict=True):
+      frames, images = _slots(layouts)
+      demands.append(SampleDemand(tokens, frames, images))
     return demands
 
   def _demand_after_dropout(
     self, sample: Sample, layouts: Sequence[TimelineLayout]
   ) -> SampleDemand:
     visual = sum(layout.visual.tokens for layout in layouts)
-    # Visual tokens do not matter here, so one stands for all of a timeline: faster.
+    # Only the text matters here. It is encoded faster with one visual token per timeline.
     short = [dataclasses.replace(layout.visual, tokens=1) for layout in layouts]
     encoded = self._encode(sample, short)
     text = len(encoded.tokens) - len(layouts)

@@ -24,21 +24,23 @@ from data_pipelines.sample import Sample
 from filax.progress import ProgressLine
 
 CHUNK = 2000  # Records of a chunk.
-_MANY = 8 * CHUNK  # Records from which other processes help.
+_MANY = 8 * CHUNK  # With this many records or more, several processes parse them.
 
-Place = tuple[int, int, int, int, RecordError | None]  # (line, nth, start, stop, damage).
+# Where a record stands: its line, its number among the records of this line, its first and last
+# byte, and the damage of the record, if any.
+Place = tuple[int, int, int, int, RecordError | None]
 
 
 @dataclasses.dataclass
 class ParsedChunk:
-  """The good records of a chunk as columns, and what was met."""
+  """The good records of a chunk as columns, and a report."""
 
   line: list[int] = dataclasses.field(default_factory=list)
   nth: list[int] = dataclasses.field(default_factory=list)
   start: list[int] = dataclasses.field(default_factory=list)
   stop: list[int] = dataclasses.field(default_factory=list)
-  media: list[tuple[int, ...]] = dataclasses.field(default_factory=list)  # Numbers of `names`.
-  names: list[str] = dataclasses.field(default_factory=list)  # In the order of first use.
+  media: list[tuple[int, ...]] = dataclasses.field(default_factory=list)  # Indices into `names`.
+  names: list[str] = dataclasses.field(default_factory=list)  # Media, in order of first use.
   report: ManifestReport = dataclasses.field(default_factory=ManifestReport)
   excluded: int = 0
   videos: bool = False  # Whether a sample shows a video.
@@ -46,7 +48,7 @@ class ParsedChunk:
 
 @dataclasses.dataclass
 class ChunkParser:
-  """Parses chunks of places of one manifest. Picklable."""
+  """Parses records of one manifest, chunk by chunk. It can be pickled."""
 
   manifest: ManifestFile
   exclusions: frozenset[str]
@@ -71,15 +73,18 @@ class ChunkParser:
       return
     chunk.report.samples += 1
     media = _media(sample)
-    if self.exclusions and not self.exclusions.isdisjoint((sample.origin, *media)):
+    is_excluded = not self.exclusions.isdisjoint((sample.origin, *media))
+    if is_excluded:
       chunk.excluded += 1
       return
     chunk.line.append(line)
     chunk.nth.append(nth)
     chunk.start.append(start)
     chunk.stop.append(stop)
-    chunk.media.append(tuple(numbers.setdefault(name, len(numbers)) for name in media))
-    chunk.videos |= not all(map(is_image, sample.media))
+    media_numbers = [numbers.setdefault(name, len(numbers)) for name in media]
+    chunk.media.append(tuple(media_numbers))
+    shows_video = not all(map(is_image, sample.media))
+    chunk.videos |= shows_video
 
   @property
   def _file(self) -> BinaryIO:
@@ -110,7 +115,7 @@ class TableBuilder:
     self._progress = _Progress()
 
   def add_manifest(self, manifest: ManifestFile, strategy: str, seed: int) -> None:
-    """Parses the records that a strategy takes. Raises ManifestError."""
+    """Parses the records that a strategy selects. Raises ManifestError."""
     places = _places(manifest.path)
     if strategy != "all":
       located = _LocatedPlaces(places)
@@ -123,7 +128,7 @@ class TableBuilder:
         self._add_chunk(number, chunk)
 
   def facts(self) -> dict[str, Any]:
-    """What was met, for JSON."""
+    """The report and the counts, for JSON."""
     return dict(report=dataclasses.asdict(self.report), excluded=self.excluded, videos=self.videos)
 
   def arrays(self) -> dict[str, np.ndarray]:
@@ -170,9 +175,9 @@ def _places(path: str) -> Iterator[Place]:
 
 
 class _LocatedPlaces:
-  """Places as numbers in one array.
+  """The places of many records, stored as numbers in one array.
 
-  Millions of tuples would take ten times as much memory.
+  A list of tuples would take ten times as much memory.
   """
 
   def __init__(self, places: Iterable[Place]):
@@ -195,7 +200,7 @@ class _LocatedPlaces:
 
 
 def _parsed_chunks(parser: ChunkParser, places: Iterator[Place]) -> Iterator[ParsedChunk]:
-  """Parses the places in chunks; many of them in several processes."""
+  """Parses records in chunks; if there are many, in several processes."""
   first = list(itertools.islice(places, _MANY))
   processes = default_processes() if len(first) == _MANY else 1
   chunks = _chunks(itertools.chain(first, places))
@@ -223,13 +228,13 @@ def _joined(parts: list[np.ndarray], dtype) -> np.ndarray:
 
 
 class _Progress:
-  """Samples read and their rate."""
+  """The progress line: samples that were read, and their rate."""
 
   def __init__(self):
     self._began = time.monotonic()
     self.line = ProgressLine()
 
   def count_samples(self, samples: int, bad: int) -> None:
-    """Shows that so many samples and bad records are read."""
+    """Shows that this many samples and bad records are read."""
     rate = samples / (time.monotonic() - self._began)
     self.line.show(samples, lambda: f"read {samples} samples, {bad} bad records, {rate:.0f}/s")

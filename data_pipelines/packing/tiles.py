@@ -24,7 +24,7 @@ from PIL import Image
 from data_pipelines.media.open import GREY
 
 MODES = ("squash", "pad", "anyres", "anyres_nopad")
-MEAN = (123, 116, 103)  # Of ImageNet, truncated.
+MEAN = (123, 116, 103)  # The mean of ImageNet, truncated.
 NOPAD_SIDE = 6  # Maximum tiles along a side under anyres_nopad.
 _BLACK = (0, 0, 0)
 _BICUBIC = Image.Resampling.BICUBIC

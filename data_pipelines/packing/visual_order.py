@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which a timeline's visual tokens are read, newlines included.
+"""The order in which the model reads the visual tokens of a timeline, newlines included.
 
-A pattern is i32 [M]: indices into the timeline's own tokens (its groups' or views', one after the
-other, row by row), or NEWLINE. `visual_index` is a pattern shifted to the row's visual table.
+A pattern is i32 [M]. An entry is NEWLINE, or an index into the tokens of the timeline: those of its
+groups (or views), one after the other, each row by row. The array `visual_index` of a packed row
+holds patterns that are shifted to the visual table of the row.
 """
 
 import numpy as np
@@ -18,22 +19,23 @@ MODES = ("one_token", "grid", "frame", "none")
 def image(views: Views, layout: VisualLayout) -> np.ndarray:
   """The pattern of an image.
 
-  One view and a newline, or the overview and then the mosaic of tiles, without its padding and with
-  a newline after each row. Newline mode none has no newlines.
+  Without tiles, it is one view and a newline. With tiles, it is the overview, and then the mosaic
+  of the tiles, without padding and with a newline after each row of tokens. In newline mode "none",
+  there are no newlines.
   """
   rows, columns = layout.image_grid
-  newlines = layout.newline != "none"
-  view = rows * columns
-  overview = np.arange(view, dtype=np.int32)
+  has_newlines = layout.newline != "none"
+  tokens_of_view = rows * columns
+  overview = np.arange(tokens_of_view, dtype=np.int32)
   if not views.tiles:
-    return _with_newline(overview) if newlines else overview
-  tiles = view + np.arange(views.tiles * view, dtype=np.int32)
-  grid = tiles.reshape(views.rows, views.columns, rows, columns)
+    return _with_newline(overview) if has_newlines else overview
+  tile_tokens = tokens_of_view + np.arange(views.tiles * tokens_of_view, dtype=np.int32)
+  tiles = tile_tokens.reshape(views.rows, views.columns, rows, columns)
   height = views.rows * rows
   width = views.columns * columns
-  mosaic = grid.swapaxes(1, 2).reshape(height, width)
+  mosaic = tiles.swapaxes(1, 2).reshape(height, width)
   mosaic = views.unpad(mosaic)
-  order = _with_row_newlines(mosaic) if newlines else mosaic.ravel()
+  order = _with_row_newlines(mosaic) if has_newlines else mosaic.ravel()
   return np.concatenate([overview, order])
 
 
@@ -44,11 +46,11 @@ def placed(pattern: np.ndarray, first: int, newline: int) -> np.ndarray:
 
 
 def _with_newline(index: np.ndarray) -> np.ndarray:
-  """[m] -> [m+1]: a newline at the end."""
+  """Adds a newline at the end: [m] -> [m+1]."""
   return np.append(index, np.int32(NEWLINE))
 
 
 def _with_row_newlines(rows: np.ndarray) -> np.ndarray:
-  """[r c] -> [r*(c+1)]: a newline at the end of each row."""
+  """Adds a newline to each row: [r c] -> [r*(c+1)]."""
   newlines = np.full((len(rows), 1), NEWLINE, rows.dtype)
   return np.concatenate([rows, newlines], axis=1).ravel()

@@ -21,8 +21,8 @@ from data_pipelines.manifest.reader import BadRecord, RecordError, located_recor
 from data_pipelines.synthesis import caption_templates, splits
 
 _TEXTS = json.JSONEncoder(ensure_ascii=False)
-_PRINTABLE = bytes(range(32, 127))  # Of ASCII.
-FEWEST_WORDS = 5  # Of a caption.
+_PRINTABLE = bytes(range(32, 127))  # The printable bytes of ASCII.
+FEWEST_WORDS = 5  # The fewest words of a caption.
 COLUMNS = {
   "key": np.uint64,  # Digest of the source video.
   "clip": np.uint64,  # Digest of medium, part and caption.

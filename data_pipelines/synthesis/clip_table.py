@@ -30,7 +30,7 @@ from data_pipelines.synthesis.caption_reader import (
 )
 
 PROBE = "probe"
-MOST_COPIES = 3  # Of a caption: a captioner's error text may stand under thousands of clips.
+MOST_COPIES = 3  # A captioner's error text may be the caption of thousands of clips.
 _SQLITE = b"SQLite format 3"
 
 
@@ -107,7 +107,7 @@ def read_clips(
     jobs.append((path, str(folder / f"captions-{number}")))
   columns: dict[str, list[np.ndarray]] = {name: [] for name in (*COLUMNS, "file")}
   result = ReadClips(ClipTable({}, []), {}, [], 0)
-  numbers: dict[str, int] = {}  # Of data sources.
+  numbers: dict[str, int] = {}  # Data source -> its number.
   for number, part in enumerate(_read_files(jobs, CaptionReader(rules, durations), processes)):
     result.bad += part.bad
     result.excluded += part.excluded

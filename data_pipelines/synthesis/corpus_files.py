@@ -80,7 +80,7 @@ def train_tokenizer(folder: pathlib.Path, records: Iterable[Record]) -> None:
 def _spoken_texts(records: Iterable[Record]) -> Iterator[str]:
   """The turns of records, each after its role name.
 
-  So role names become single pieces too.
+  With them, role names become single pieces of the tokenizer, too.
   """
   roles = {"human": "user", "gpt": "assistant"}
   for record in records:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random draws that depend on names alone.
+"""Random draws that depend only on a seed and on names.
 
-A draw is a function of a seed, a purpose and an id: the same for any number of processes, order of
-inputs, Python and NumPy.
+The names of a draw say what it is for, such as ("options", question id). The result does not depend
+on the number of processes, on the order of inputs, or on the versions of Python and NumPy.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,33 +13,34 @@ import numpy as np
 
 Item = TypeVar("Item")
 _KEY_BYTES = 8
-_BLOCK_BYTES = 64  # Of a digest that several draws share.
-_ENOUGH = 1 << 128  # A digest below it is used up: more draws of up to 64 bits would be uneven.
+_BLOCK_BYTES = 64  # Size of a digest from which several draws are taken.
+# A digest below this number is replaced by the next one: a draw of up to 64 bits from it would no
+# longer be even.
+_ENOUGH = 1 << 128
+_SEPARATOR = "\x1f"  # Between names.
 
 
 def digest(seed: int, *names: object) -> int:
-  """64 bits of the sha256 of a seed and names."""
-  text = "\x1f".join(map(str, (seed, *names)))
-  return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+  """The first 64 bits of the sha256 of a seed and names."""
+  text = _joined(seed, *names)
+  sha = hashlib.sha256(text.encode()).digest()
+  return int.from_bytes(sha[:8], "big")
 
 
 def digests(items: Iterable[object], seed: int, *names: object) -> np.ndarray:
-  """`digest` of every item, as u64.
-
-  All have the same seed and names; the item is the last name.
-  """
-  start = "\x1f".join(map(str, (seed, *names, "")))
-  head = hashlib.sha256(start.encode())
+  """`digest(seed, *names, item)` of every item, as u64."""
+  start = _joined(seed, *names, "")
+  hash_of_start = hashlib.sha256(start.encode())
   parts = []
   for item in items:
-    rest = head.copy()
-    rest.update(str(item).encode())
-    parts.append(rest.digest()[:8])
+    hash_of_item = hash_of_start.copy()
+    hash_of_item.update(str(item).encode())
+    parts.append(hash_of_item.digest()[:8])
   return np.frombuffer(b"".join(parts), ">u8").astype(np.uint64)
 
 
 def unit(seed: int, *names: object) -> float:
-  """A number in [0, 1)."""
+  """A number in [0, 1), of 53 random bits."""
   return (digest(seed, *names) >> 11) / (1 << 53)
 
 
@@ -54,38 +55,43 @@ def choose(items: Sequence[Item], seed: int, *names: object) -> Item:
 
 
 def shuffled(items: Sequence[Item], seed: int, *names: object) -> list[Item]:
-  """The items in a drawn order."""
+  """The items in random order."""
   order = sorted(range(len(items)), key=lambda place: digest(seed, *names, place))
   return [items[place] for place in order]
 
 
 def drawn_places(count: int, seed: int, *names: object) -> list[int]:
-  """The numbers 0 to count - 1 in a drawn order."""
-  text = "\x1f".join(map(str, (seed, *names)))
-  digests = hashlib.shake_256(text.encode()).digest(_KEY_BYTES * count)
-  keys = []
-  for start in range(0, len(digests), _KEY_BYTES):
-    keys.append(digests[start : start + _KEY_BYTES])
-  return sorted(range(count), key=keys.__getitem__)
+  """The numbers 0 to count - 1 in random order."""
+  text = _joined(seed, *names)
+  key_bytes = hashlib.shake_256(text.encode()).digest(_KEY_BYTES * count)
+  sort_keys = []
+  for start in range(0, len(key_bytes), _KEY_BYTES):
+    sort_keys.append(key_bytes[start : start + _KEY_BYTES])
+  return sorted(range(count), key=sort_keys.__getitem__)
+
+
+def _joined(*names: object) -> str:
+  return _SEPARATOR.join(map(str, names))
 
 
 class Draws:
-  """Draws of one name, in order.
+  """A sequence of draws with the same seed and names.
 
-  They are the digits of one digest, which is continued where it ends.
+  A long digest is read as a number, and each draw takes its next digit, to the base of the draw's
+  limit. When the digest is used up, the next one follows.
   """
 
   __slots__ = ("_blocks", "_digits", "_name")
 
   def __init__(self, seed: int, *names: object):
-    self._name = "\x1f".join(map(str, (seed, *names)))
-    self._blocks = 0
-    self._digits = 0
+    self._name = _joined(seed, *names)
+    self._blocks = 0  # Digests that have been computed.
+    self._digits = 0  # What is left of the last digest.
 
   def below(self, limit: int) -> int:
     """A whole number from 0 to limit - 1.
 
-    limit: of at most 64 bits.
+    limit: a number of at most 64 bits.
     """
     if self._digits < _ENOUGH:
       self._next_block()
@@ -101,9 +107,9 @@ class Draws:
     return items[self.below(len(items))]
 
   def places(self, count: int) -> Iterator[int]:
-    """The numbers 0 to count - 1 in a drawn order.
+    """Yields the numbers 0 to count - 1 in random order.
 
-    They are drawn as they are read.
+    A number is drawn when it is asked for.
     """
     remaining = list(range(count))
     for size in range(count, 0, -1):
@@ -112,12 +118,15 @@ class Draws:
       remaining[place] = remaining[size - 1]
 
   def sample(self, items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of the items, or all of fewer, without repetition."""
+    """`count` of the items in random order, without repetition.
+
+    If there are fewer items, all of them.
+    """
     remaining = list(items)
     size = len(remaining)
     stop = size - count - 1 if size > count else 0
     drawn = []
-    digits = self._digits
+    digits = self._digits  # A local variable, because this loop is called very often.
     for last in range(size - 1, stop, -1):
       if digits < _ENOUGH:
         self._next_block()
@@ -131,10 +140,11 @@ class Draws:
     return drawn
 
   def shuffled(self, items: Sequence[Item]) -> list[Item]:
-    """The items in a drawn order."""
+    """The items in random order."""
     return self.sample(items, len(items))
 
   def _next_block(self) -> None:
-    name = f"{self._name}\x1f{self._blocks}"
-    self._digits = int.from_bytes(hashlib.shake_256(name.encode()).digest(_BLOCK_BYTES), "big")
+    name = _joined(self._name, self._blocks)
+    block = hashlib.shake_256(name.encode()).digest(_BLOCK_BYTES)
+    self._digits = int.from_bytes(block, "big")
     self._blocks += 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a data set of long videos from captioned clips (FiLA-Video §3.3).
 
-Nothing is encoded anew: a long video is a timeline of clips, and its caption is theirs, scene by
+Nothing is encoded again: a long video is a timeline of clips, and its caption is theirs, scene by
 scene, with times. The bytes depend on the inputs and options alone.
 """
 
@@ -96,7 +96,7 @@ class LongVideoResult:
   was_complete: bool = False  # Whether nothing was left to do.
   figures: dict[str, Any] = dataclasses.field(default_factory=dict)
   bad: list[BadRecord] = dataclasses.field(default_factory=list)
-  manifests: list[str] = dataclasses.field(default_factory=list)  # Of the training split.
+  manifests: list[str] = dataclasses.field(default_factory=list)  # Manifests of the training split.
 
 
 @dataclasses.dataclass
@@ -104,7 +104,7 @@ class SplitPlan:
   """The long videos of a split, and the rows of its clips."""
 
   name: str
-  prefix: str  # Of the ids.
+  prefix: str  # The beginning of all ids.
   rows: np.ndarray
   videos: PlannedVideos
 

@@ -13,11 +13,11 @@ from filax import files
 
 # FiLA-Video, supplementary Table 1, row "Ours".
 PAPER = {"captions": 40_000, "words": 4967, "seconds": 666.9, "hours": 8000}
-FRAMES = (16, 32, 64, 96, 128, 256)  # For which scenes without a frame are counted.
-ROWS = (8192, 16384, 32768)  # Positions of a row.
+FRAMES = (16, 32, 64, 96, 128, 256)  # Numbers of frames for which missed scenes are counted.
+ROWS = (8192, 16384, 32768)  # Lengths of rows for which longer samples are counted.
 _TOKENS_OF_A_WORD = 1.33
-_WORDS_OF_TIMES = 5  # Of "0 - 41 seconds:" before a scene.
-_VISUAL_TOKENS = 32 * 196  # Of a video in FiLA-Video's training.
+_WORDS_OF_TIMES = 5  # The words "0 - 41 seconds:" before a scene.
+_VISUAL_TOKENS = 32 * 196  # The tokens of a video in FiLA-Video's training.
 _COLOUR = "#4878a8"
 _MARK = "#c04040"
 
@@ -25,13 +25,14 @@ _MARK = "#c04040"
 def measure_videos(
   clips: ReadClips, rows: np.ndarray, videos: PlannedVideos, wanted: int
 ) -> dict[str, Any]:
-  """The figures of the planned videos, for JSON.
+  """Statistics of the planned videos, for JSON.
 
-  rows: rows of the table that the plan's clips are. wanted: videos that were asked for.
+  rows: the row of every clip of the plan in the table. wanted: the number of requested videos.
   """
   seconds, words, scenes = per_video(clips.table, rows, videos)
   uses = np.bincount(videos.clips, minlength=len(rows))
-  tokens = (words + _WORDS_OF_TIMES * scenes) * _TOKENS_OF_A_WORD + _VISUAL_TOKENS
+  all_words = words + _WORDS_OF_TIMES * scenes
+  tokens = all_words * _TOKENS_OF_A_WORD + _VISUAL_TOKENS  # An estimate.
   ours = {
     "captions": len(videos),
     "words": round(float(words.mean()), 1),
@@ -55,7 +56,7 @@ def measure_videos(
       "unused": int((uses == 0).sum()),
     },
     "without_a_frame": without_a_frame(clips.table, rows, videos),
-    "longer_than_a_row": longer,  # Estimated from words.
+    "longer_than_a_row": longer,
   }
 
 
@@ -73,7 +74,10 @@ def per_video(
 def without_a_frame(
   table: ClipTable, rows: np.ndarray, videos: PlannedVideos
 ) -> dict[str, dict[str, float]]:
-  """Number of frames -> shares of scenes, and videos, that miss some."""
+  """Shares of scenes without a frame, and of videos with some.
+
+  Returns number of uniform frames -> shares.
+  """
   lengths = table.columns["milliseconds"][rows[videos.clips]]
   first = videos.first[:-1]
   starts = scene_starts(lengths, videos.first)
@@ -155,14 +159,17 @@ def _histogram(
 
 
 def _coverage(path: pathlib.Path, shares: dict[str, dict[str, float]]) -> None:
-  """Shares of scenes that no sampled frame shows, by frames."""
+  """Draws the shares of `without_a_frame` by the number of frames."""
   figure, axes = _axes()
   names = list(shares)
   positions = np.arange(len(names))
-  for offset, (counted, colour) in enumerate((("scenes", _COLOUR), ("videos", "#b0b0b0"))):
-    heights = [100 * shares[name][counted] for name in names]
-    label = "scenes without a frame" if counted == "scenes" else "videos with such a scene"
-    bars = axes.bar(positions + 0.4 * offset - 0.2, heights, 0.4, color=colour, label=label)
+  groups = (
+    ("scenes", "scenes without a frame", _COLOUR, -0.2),
+    ("videos", "videos with such a scene", "#b0b0b0", 0.2),
+  )
+  for counted, label, colour, offset in groups:
+    percents = [100 * shares[name][counted] for name in names]
+    bars = axes.bar(positions + offset, percents, 0.4, color=colour, label=label)
     axes.bar_label(bars, fmt="%.3g", fontsize=8)
   axes.set_xticks(positions, names)
   axes.set(xlabel="uniform frames of a video", ylabel="%", title="What sampling does not see")

@@ -17,7 +17,7 @@ from data_pipelines.synthesis import draw
 _LOOKS = 32  # Clips put back earlier that a video looks at.
 _MISFITS = 500  # Clips that a video puts back before it is given up.
 _FAILURES = 200  # Videos given up in a row.
-_STEEPEST = 50.0  # Of the law of lengths: e^-50 of its density at the far end.
+_STEEPEST = 50.0  # Steepest law of lengths: its density falls to e^-50 at the far end.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,10 @@ class VideoRules:
 
   low: float = 300.0  # Seconds.
   high: float = 1800.0
-  mean: float = 667.0  # Of the lengths that are drawn.
+  mean: float = 667.0  # Mean of the drawn lengths.
   min_scenes: int = 4
-  max_words: int = 0  # Of a caption; 0 for any number.
-  min_scene_share: int = 0  # Every scene is long enough for one of so many uniform frames.
+  max_words: int = 0  # The most words of a caption; 0 = no limit.
+  min_scene_share: int = 0  # Every scene is long enough for one of this many uniform frames.
   passes: int = 3  # Uses of a clip.
   seed: int = 42
 
@@ -119,7 +119,7 @@ class Deck:
   """Clips in the order of drawing, pass after pass."""
 
   def __init__(self, clips: np.ndarray, passes: int, seed: int):
-    self.number = 0  # Of the pass.
+    self.number = 0  # The number of the pass.
     self.is_empty = False
     self._clips = clips.tolist()
     self._rest = self._all(passes, seed)

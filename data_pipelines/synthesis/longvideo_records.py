@@ -36,7 +36,7 @@ class PlacedScene(NamedTuple):
   size: int
 
 
-_SCENE_COLUMNS = ("milliseconds", "file", "start", "size")  # Of a PlacedScene.
+_SCENE_COLUMNS = ("milliseconds", "file", "start", "size")  # Columns of a PlacedScene.
 
 
 class PlacedVideo(NamedTuple):

@@ -26,8 +26,8 @@ KEYS = tuple(COLOURS)
 END = "white"  # The pointer of the last card of a chain.
 POINTERS = (*KEYS, END)
 CLIP = 12  # Scenes and lures last whole multiples of these frames: whole clips of 2, 3, 4 and 6.
-LURE_EVERY = 8  # One scene in so many is a lure.
-HELD_OUT = 4  # One kind and one seed in so many is for tests.
+LURE_EVERY = 8  # One of this many scenes is a lure.
+HELD_OUT = 4  # One of this many kinds and one of this many seeds are for tests.
 # Grey of the corpus is nearly white, and would be taken for a card's paper.
 _BANDS = COLOURS | dict(grey=(120, 120, 120), white=(250, 250, 250))
 _PAPER = 235

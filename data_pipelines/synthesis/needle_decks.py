@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decks of cards for one video, and questions about them in words.
+"""Decks of cards for one video, and questions about the cards that are answered in words.
 
-The cards are those of synthesis/needle.py. All cards of a deck have other keys, so only the key
-tells which one a question means.
+The cards are those of synthesis/needle.py. No two cards of a deck have the same key, so the key in
+a question tells which card is meant.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from numpy.random import Generator
 from data_pipelines.synthesis.needle import END, KEYS, POINTERS, Card, draw_seed, split_of
 from data_pipelines.synthesis.shapes import SHAPES
 
-DECOYS = 3
-LONGEST = 3  # Clues of a chain at most.
+DECOYS = 3  # Cards of a deck that do not belong to its chain.
+LONGEST = 3  # The most clues of a chain.
 
 Record = dict[str, Any]
 
@@ -25,7 +25,7 @@ Record = dict[str, Any]
 class CardDeck:
   """The cards of a video.
 
-  Those of a chain come first, `links` of them.
+  The first `links` of them form a chain.
   """
 
   cards: tuple[Card, ...]
@@ -33,7 +33,7 @@ class CardDeck:
 
 
 class CardPool:
-  """The drawn cards of a split, by key and pointer."""
+  """The cards of a split, by key and pointer."""
 
   def __init__(self, rng: Generator, split: str, drawings: int):
     self._cards: dict[tuple[str, str], list[Card]] = {}
@@ -41,7 +41,8 @@ class CardPool:
       for _ in range(drawings):
         seed = draw_seed(rng, split)
         card = Card(key, shape, pointer, seed)
-        if pointer != key and split_of(card.kind, seed) == split:
+        is_of_split = split_of(card.kind, seed) == split
+        if is_of_split and pointer != key:
           cards = self._cards.setdefault((key, pointer), [])
           cards.append(card)
 
@@ -54,9 +55,9 @@ class CardPool:
     return (key, pointer) in self._cards
 
   def draw(self, rng: Generator, key: str, pointers: Sequence[str]) -> Card:
-    """A card of this key with one of the pointers.
+    """A random card with this key and one of the pointers.
 
-    Raises ValueError if it has none of them.
+    Raises ValueError if there is no such card.
     """
     present = [pointer for pointer in pointers if self.has(key, pointer)]
     if not present:
@@ -66,7 +67,7 @@ class CardPool:
 
 
 def draw_single_deck(rng: Generator, pool: CardPool, count: int) -> CardDeck:
-  """`count` cards with different keys that point anywhere."""
+  """`count` cards with different keys and any pointers."""
   cards = []
   for key in rng.permutation(KEYS)[:count]:
     cards.append(pool.draw(rng, str(key), POINTERS))
@@ -74,9 +75,9 @@ def draw_single_deck(rng: Generator, pool: CardPool, count: int) -> CardDeck:
 
 
 def draw_chain_deck(rng: Generator, pool: CardPool, clues: int) -> CardDeck:
-  """A chain of `clues` cards and its end, then decoys.
+  """A chain of `clues` cards and its last card, followed by decoys.
 
-  Half of the decoys end a chain too; the others point to any card of the deck.
+  About half of the decoys look like the end of a chain. The others point to a card of the deck.
   """
   keys, pointers = _draw_links(rng, pool, clues)
   cards = []
@@ -92,7 +93,7 @@ def draw_chain_deck(rng: Generator, pool: CardPool, clues: int) -> CardDeck:
 
 
 def _draw_links(rng: Generator, pool: CardPool, clues: int) -> tuple[list[str], list[str]]:
-  """Draws (keys of all cards, pointers of the chain's)."""
+  """Draws the keys of all cards and the pointers of the chain."""
   while True:
     order = rng.permutation(KEYS)[: clues + 1 + DECOYS]
     keys = list(map(str, order))
@@ -107,19 +108,19 @@ def shape_question(card: Card) -> tuple[str, str]:
 
 
 def pointer_question(card: Card) -> tuple[str, str]:
-  """(question, answer) about the colour below."""
+  """(question, answer) about the colour to which a card points."""
   return f"Which colour does the {card.key} card point to?", card.pointer
 
 
 def way_question(chain: Sequence[Card]) -> tuple[str, str]:
-  """(question, answer) about the cards from a first one to the end."""
+  """(question, answer) about the cards after the first of a chain."""
   words = _following_keys(chain)
   words.append(END)
   return f"Which cards follow the {chain[0].key} card?", " ".join(words)
 
 
 def end_question(chain: Sequence[Card]) -> tuple[str, str]:
-  """(question, answer) about the same way and the shape at its end."""
+  """(question, answer) about these cards and the last one's shape."""
   words = _following_keys(chain)
   words.append(chain[-1].shape)
   return f"What shape ends the way from the {chain[0].key} card?", " ".join(words)
@@ -130,10 +131,11 @@ def _following_keys(chain: Sequence[Card]) -> list[str]:
 
 
 def single_items(rng: Generator, pool: CardPool, count: int) -> list[Record]:
-  """Needles asked in words, with the fields of LongVA's file.
+  """Needle questions with answers in words.
 
-  Two neighbours ask about one card: its shape, and its pointer, which may be white or any colour
-  but the key's.
+  They have the fields of LongVA's file. Each card has two questions, which follow one another:
+  about its shape and about its pointer. A pointer may be white, or any colour except that of the
+  key.
   """
   items = []
   for number in range(count):
@@ -149,10 +151,11 @@ def _single_item(card: Card, dialogue: tuple[str, str], answers: int) -> Record:
 
 
 def chain_items(rng: Generator, pool: CardPool, count: int) -> list[Record]:
-  """Chains asked in words, with the fields of VideoChat-Flash's file.
+  """Chain questions with answers in words.
 
-  Both answers name the way to the last card first. Chance is that of guessing the shape of the last
-  card, though its key must be right as well.
+  They have the fields of VideoChat-Flash's file. Both answers first name the cards on the way to
+  the last card. `chance` is that of guessing the shape of the last card, although the cards on the
+  way must be right, too.
   """
   return [_chain_item(rng, pool, number) for number in range(count)]
 

@@ -63,8 +63,8 @@ class LessonOptions:
   """What to make; lengths are frames at one a second."""
 
   videos: int = 240  # Haystack files for training.
-  seconds: int = 480  # Of each.
-  drawings: int = 12  # Of every kind of card.
+  seconds: int = 480  # The length of each.
+  drawings: int = 12  # Drawings of every kind of card.
   captions: int = 12_000
   lessons: tuple[tuple[int, int], ...] = ((16, 16_000), (64, 12_000), (256, 4000), (1024, 1200))
   valid: tuple[tuple[int, int], ...] = ((16, 200), (64, 200), (256, 200), (1024, 100))
@@ -117,7 +117,7 @@ class _Timeline:
     self.scenes: list[Record] = []
     self._haystack = haystack
     self._start = start  # The next second of the haystack.
-    self._second = 0  # Of the timeline.
+    self._second = 0  # The next second of the timeline.
 
   def add_haystack(self, end: int) -> None:
     """Goes on with the haystack up to second `end` of the timeline."""

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Manifests of needle questions for training, and held-out ones of other kinds of cards.
 
-Questions and cards are those of synthesis/needle_questions.py, which tests of retrieval ask. A
-record's video is a timeline: stretches of a haystack with cards, as stills, between them. Held-out
-questions have other kinds of cards and other haystacks.
+Questions and cards come from synthesis/needle_questions.py, as do those of the retrieval tests. The
+video of a record is a timeline: stretches of a haystack (a long video), and between them cards,
+which are shown as still pictures. Held-out questions have other kinds of cards and other haystacks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import itertools
+import math
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -43,14 +45,14 @@ _QUALITY = {"crf": "18", "preset": "veryfast", "g": "12"}
 
 @dataclasses.dataclass(frozen=True)
 class NeedleSetOptions:
-  """What to make."""
+  """The settings of a set of needle questions."""
 
   count: int = 1000  # Questions for training.
   held_out: int = 100
-  seconds: float = 64.0  # Of haystack in a video; one frame a second is drawn.
-  needle_seconds: float = 4.0  # That a card is shown: one clip of 4 frames at 1 fps.
+  seconds: float = 64.0  # The length of the haystack in a video.
+  needle_seconds: float = 4.0  # How long a card is shown: one clip of 4 frames at 1 fps.
   hops: str = "both"  # One of HOPS.
-  haystack: tuple[str, ...] = ()  # Videos; drawn ones without.
+  haystack: tuple[str, ...] = ()  # Videos; without them, haystacks are drawn.
   side: int = 96  # Pixels of drawn pictures and videos.
   seed: int = 0
 
@@ -103,7 +105,8 @@ def write_needles(
 def _given_stretches(options: NeedleSetOptions, limits: Limits) -> dict[str, list[Stretch]]:
   """The haystacks of every split, from the user's files.
 
-  One source video in four is held out, at least one; of a single one, the last quarter.
+  A quarter of the source videos is held out, and at least one. If there is only one source video,
+  its last quarter is held out.
   """
   probes = MediaIndex(limits=limits, progress=None).probes(options.haystack)
   videos: dict[str, list[Stretch]] = {}
@@ -122,10 +125,15 @@ def _given_stretches(options: NeedleSetOptions, limits: Limits) -> dict[str, lis
       held_out.append(stretch._replace(start=border))
     return {TRAIN: train, HELD_OUT: held_out}
   limit = max(1, len(keys) // 4)
-  return {
-    TRAIN: [stretch for key in keys[limit:] for stretch in videos[key]],
-    HELD_OUT: [stretch for key in keys[:limit] for stretch in videos[key]],
-  }
+  split_keys = {TRAIN: keys[limit:], HELD_OUT: keys[:limit]}
+  return {split: _stretches_of(videos, keys) for split, keys in split_keys.items()}
+
+
+def _stretches_of(videos: Mapping[str, list[Stretch]], keys: Sequence[str]) -> list[Stretch]:
+  stretches = []
+  for key in keys:
+    stretches.extend(videos[key])
+  return stretches
 
 
 def _key(path: str) -> str:
@@ -136,14 +144,14 @@ def _key(path: str) -> str:
 
 
 def _drawn_stretches(folder: pathlib.Path, split: str, options: NeedleSetOptions) -> list[Stretch]:
-  """Haystacks of the generator, written as videos of one frame a second."""
+  """Draws haystacks, and writes them as videos of one frame per second."""
   stretches = []
-  count = max(1, int(-(-options.seconds // 1)))
+  count = max(1, math.ceil(options.seconds))
   for number in range(DRAWN_HAYSTACKS):
     name = f"haystack/{split}-{number}.mp4"
     seed = draw.digest(options.seed, "haystack", number) >> 33
     parts = haystack_parts(seed, _SPLITS[split], options.side, count, _PART)
-    frames = (frame for part in parts for frame in part)
+    frames = itertools.chain.from_iterable(parts)
     with files.write_atomically(folder / name) as file:
       write_h264(file, frames, 1, _QUALITY, threads=1)
     stretches.append(Stretch(name, 0.0, float(count)))
@@ -159,7 +167,7 @@ def _write_split(
 ) -> None:
   names = [HELD_OUT_FILE]
   if split == TRAIN:
-    names = shard_names(TRAIN, -(-count // _SHARD))
+    names = shard_names(TRAIN, math.ceil(count / _SHARD))
   records = _records(output.path, split, count, haystack, options)
   for number, name in enumerate(names):
     first = number * count // len(names)
@@ -212,7 +220,7 @@ def _questions(
   for record in choice_records(singles, options.seed, _SPLITS[split]):
     yield "single", record | dict(images=[record["image"]])
   chains = count - singles
-  for record in chain_records(-(-chains // 2), options.seed, _SPLITS[split]):
+  for record in chain_records(math.ceil(chains / 2), options.seed, _SPLITS[split]):
     for number in (1, 2):
       if chains:
         chains -= 1
@@ -236,10 +244,10 @@ def _timeline(
   options: NeedleSetOptions,
   name: str,
 ) -> list[dict[str, Any]]:
-  """Haystack and cards on a timeline.
+  """The timeline of a video: haystack and cards.
 
-  One card lies at `depth`, several are spread from begin to end.
-  Cards begin at whole multiples of needle_seconds, so that a clip of frames is never half a card.
+  A single card is at `depth`; several cards are spread from the beginning to the end. Cards begin
+  at multiples of needle_seconds, so that a clip of frames never shows half a card.
   """
   seconds = options.seconds
   if len(images) == 1:
@@ -266,7 +274,7 @@ def _timeline(
 
 
 class _HaystackCursor:
-  """Takes successive seconds of haystacks, from a drawn file and second on."""
+  """Takes successive seconds of haystacks, beginning at a random file and second."""
 
   def __init__(self, haystack: Sequence[Stretch], seed: int, name: str):
     self._files = draw.shuffled(haystack, seed, "files", name)
@@ -276,7 +284,10 @@ class _HaystackCursor:
     self._second = first.start + int(share * (first.end - first.start))
 
   def next_stretches(self, seconds: float) -> Iterator[Stretch]:
-    """Yields stretches that last `seconds` together; files repeat when all were shown."""
+    """Yields stretches that last `seconds` together.
+
+    When all files were shown, they are shown again.
+    """
     while seconds > 1e-6:
       file = self._files[self._number % len(self._files)]
       end = min(file.end, self._second + seconds)

@@ -21,7 +21,7 @@ DESCRIBE = "Describe the video."
 BLANK_SHOT = "videos/blank.mp4"
 VIRTUAL_SECONDS = (90.0, 120.0)  # Of a virtual video: the shortest long scenes fill their share.
 _VIRTUAL_SCENES = (4, 7)
-_DESCRIBED = 0.2  # Of virtual videos; questions are asked about the others.
+_DESCRIBED = 0.2  # This share of the virtual videos is described; questions are about the others.
 _CLIP_FRAMES = 3
 
 

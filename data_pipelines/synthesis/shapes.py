@@ -30,7 +30,7 @@ SLOTS = 24  # Evenly spaced frames that training samples from a video.
 # any phase, hence 2 of some group of 3; the excess over 3 covers sampling from end to end.
 INTERVALS = 3.2
 SHORT_SECONDS = (3, 5)  # Minimum and maximum length of a short scene.
-_EVENNESS = [2.0]  # Of the Dirichlet draw of scene lengths: similar, not equal.
+_EVENNESS = [2.0]  # Parameter of the Dirichlet draw of scene lengths: similar, but not equal.
 
 
 @dataclasses.dataclass(frozen=True)

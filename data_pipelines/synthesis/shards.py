@@ -170,8 +170,8 @@ def open_output(
   One process at a time has it; others wait.
 
   recipe: what decides the bytes, for JSON. Finished shards of the same recipe are kept. force:
-  write all anew, also over another output; files that no output wrote stay. Raises ValueError for a
-  folder that holds anything else.
+  write all again, also over another output; files that no output wrote stay. Raises ValueError for
+  a folder that holds anything else.
   """
   path = pathlib.Path(folder)
   if path.exists() and not path.is_dir():

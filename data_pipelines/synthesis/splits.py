@@ -27,14 +27,14 @@ HELD_OUT = "held_out"
 ID_COLUMNS = ("youtube_id", "videoID", "video", "video_id", "q_uid", "key")
 # Keys of objects that hold lists, and so name no video.
 _COLLECTION = re.compile(r"(train|val|valid|validation|test)(_.*)?|videos|clips|data|annotations")
-_DRAWS = 1 << 64  # Of draw.digest.
+_DRAWS = 1 << 64  # The number of values of draw.digest.
 
 _YOUTUBE = r"[A-Za-z0-9_-]{11}"
 _SECONDS = r"[0-9]+(?:\.[0-9]+)?"
 _EXTENSION = re.compile(
   r"\.(?:mp4|mkv|webm|avi|mov|m4v|flv|wmv|mpe?g|ts|3gp|gif|json|txt)", re.IGNORECASE
 )
-_RATE = re.compile(r"@[0-9.]+fps")  # Of a folder of pictures.
+_RATE = re.compile(r"@[0-9.]+fps")  # The rate in the name of a folder of pictures.
 _MEMBER = re.compile(r"\.(?:array_record[^#/]*|tar|parquet)#")  # Before a name inside a file.
 _URL = re.compile(
   rf"https?://(?:[a-z]+\.)?(?:youtube\.com/(?:watch\?(?:.*&)?v=|shorts/|embed/)|youtu\.be/)"

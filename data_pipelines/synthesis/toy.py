@@ -29,7 +29,7 @@ from data_pipelines.synthesis.shape_questions import BLANK_SHOT, VIRTUAL_SECONDS
 from data_pipelines.synthesis.shapes import FPS, RECIPES, SIDE, Shot, draw_shots, film
 from filax import files
 
-BLANK = 40  # One virtual video in so many is grey.
+BLANK = 40  # One of this many virtual videos is grey.
 SPLITS = dict(  # Each split has its own random stream.
   train=0,
   held_out=1,
@@ -38,7 +38,8 @@ SPLITS = dict(  # Each split has its own random stream.
 )
 _VIRTUAL_PER_VIDEO = 24
 _TINY_VIDEOS = 6
-_TOKENIZER_RECORDS = 2000  # Of stage 2: enough, because words repeat.
+# Records of stage 2 that train the tokenizer: enough, because words repeat.
+_TOKENIZER_RECORDS = 2000
 
 Job = tuple[str, int]  # A split, and the index of a video in it.
 

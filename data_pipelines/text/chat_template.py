@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 MOST = 1_000_000  # Characters of a template, and of what it writes beside the messages.
-_OPEN = "\ue000"  # Of private use: in no sensible template.
+_OPEN = "\ue000"  # A private-use character, which no sensible template contains.
 _CLOSE = "\ue001"
 _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 

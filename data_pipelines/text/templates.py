@@ -3,13 +3,14 @@
 
   chatml  <|im_start|>system\\n...<|im_end|>\\n<|im_start|>user\\n<visual>\\nQuestion<|im_end|>\\n
           <|im_start|>assistant\\nAnswer<|im_end|>\\n
-  brief   <|im_start|><visual>Question<|im_end|>Answer<|im_end|>          for tiny models: from a
-          question's words to its answer are two tokens, not six
-  plain   <visual>Answer\\n          what the user says is left out (stage 1: captions)
-  chat    by the tokenizer's own chat template (data_pipelines.text.chat_template)
+  brief   <|im_start|><visual>Question<|im_end|>Answer<|im_end|>
+          For tiny models: only two tokens stand between a question and its answer, and not six.
+  plain   <visual>Answer\\n
+          The text of the user is left out (stage 1: captions).
+  chat    The tokenizer's own chat template (data_pipelines.text.chat_template).
 
-Control tokens come from the tokenizer by name; ordinary text between two of them, or between one
-and a visual, is encoded in one call.
+Control tokens come from the tokenizer by their name. The ordinary text between two control tokens,
+or between a control token and a visual, is encoded in one call.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,22 +28,17 @@ from data_pipelines.text.tokenizers import Tokenizer
 START = "<|im_start|>"
 END = "<|im_end|>"
 LABELS = ("llava", "answer_only")
-RULES = 2  # Version of the templates; caches of lengths are valid for one version.
+RULES = 2  # The version of the templates. Cached lengths are valid for one version.
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-  """A conversation as token ids.
+  """A conversation as token ids."""
 
-  tokens: i32 [L]; a visual's positions hold the pad id. labels: bool [L], True for learned tokens
-  (not shifted). spans: start and stop of every visual, in the order shown. answers: bool [L], True
-  for the words of an answer.
-  """
-
-  tokens: np.ndarray
-  labels: np.ndarray
-  spans: tuple[tuple[int, int], ...]
-  answers: np.ndarray
+  tokens: np.ndarray  # i32 [L]; the pad id at the positions of visual tokens.
+  labels: np.ndarray  # bool [L]: True for tokens that are learned (not shifted).
+  spans: tuple[tuple[int, int], ...]  # Start and stop of every visual, in order.
+  answers: np.ndarray  # bool [L]: True for the words of an answer.
 
 
 def encode_conversation(
@@ -57,13 +53,17 @@ def encode_conversation(
 ) -> Encoded:
   """Encodes a conversation for training.
 
-  visuals[n] describes the sample's n-th timeline. labels "llava", as in LLaVA's Qwen templates:
-  every token of an assistant's turn, including its header and the newline after it, and also every
-  start, end and newline token of the other turns, such as the newline after a visual.
-  "answer_only": an answer's tokens and its end. Templates brief, plain and chat learn the answers
-  and their end tokens in both modes. A sample's own system turn replaces `system`; "" means no
-  system turn. Raises ValueError for an unknown template, labels or time prompt, and for a chat
-  template that cannot write the conversation.
+  system: the system turn, unless the sample has its own; "" means none. visuals[n] describes the
+  sample's n-th timeline.
+
+  labels: which tokens are learned with template chatml. "answer_only": the tokens of an answer and
+  its end token. "llava", as in LLaVA's Qwen templates: every token of an assistant's turn,
+  including its header and the newline after it, and also every start, end and newline token of
+  other turns, such as the newline after a visual. With the other templates, both learn the answers
+  and their end tokens.
+
+  Raises ValueError for an unknown template, labels or time prompt, and for a chat template that
+  cannot write the conversation.
   """
   if labels not in LABELS:
     raise ValueError(f"config.data.labels={labels!r} is unknown. Set it to {' or '.join(LABELS)}.")
@@ -77,7 +77,7 @@ def encode_conversation(
 
 @contextlib.contextmanager
 def _naming(sample: Sample) -> Iterator[None]:
-  """Says which sample a chat template cannot write."""
+  """Adds the sample's origin to an UnwritableConversation."""
   try:
     yield
   except UnwritableConversation as error:
@@ -94,14 +94,14 @@ def count_tokens(
   system: str = "",
   time_prompt: str = "none",
 ) -> list[int]:
-  """The numbers of tokens of `encode_conversation`, without making them.
+  """The numbers of tokens that `encode_conversation` would give.
 
-  samples: each with its visuals. All their texts are counted in one batch.
+  samples: each with its visuals. The tokens of all texts are counted in one batch.
   """
   write = _template(template)
   collector = _TextCollector(tokenizer)
-  sizes = []  # Of the samples, without their texts.
-  ends = []  # Where the texts of each sample end.
+  sizes = []  # The tokens of each sample that are not text.
+  ends = []  # The number of texts up to and including each sample.
   for sample, visuals in samples:
     collector.size = 0
     turns = _written_turns(sample.turns, system, time_prompt, visuals)
@@ -170,7 +170,7 @@ def group_times(times: np.ndarray, frames_per_group: int) -> np.ndarray:
 def _written_turns(
   turns: Sequence[Turn], system: str, time_prompt: str, visuals: Sequence[VisualText]
 ) -> list[Turn]:
-  """The turns as written, with system turn, newlines and time sentences."""
+  """The turns with system turn, newlines and time sentences."""
   if time_prompt not in TIME_PROMPTS:
     raise ValueError(
       f"config.data.time_prompt={time_prompt!r} is unknown. Set it to one of "
@@ -189,9 +189,9 @@ def _written_turns(
 def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
   """Moves the only visual of a turn to the front.
 
-  A newline follows it, then the stripped text. This is LLaVA's rule, to the character. Unchanged
-  are turns that begin with their visual (with or without a newline), turns with several visuals,
-  and turns whose text contains a media tag.
+  A newline and the stripped text follow it. This is LLaVA's rule, to the character. These turns do
+  not change: turns that begin with their visual (with or without a newline), turns with several
+  visuals, and turns whose text contains a media tag.
   """
   visuals = [part for part in parts if not isinstance(part, str)]
   if not visuals or parts[0] == visuals[0]:
@@ -275,13 +275,13 @@ class _Writer:
   def __init__(self, tokenizer: Tokenizer, labels: str):
     self.tokenizer = tokenizer
     self.labels = labels
-    self._size = 0  # Tokens so far.
+    self._size = 0  # The number of tokens so far.
     self._spans: list[tuple[int, int]] = []
     # One array per run of tokens:
     self._tokens: list[np.ndarray] = [np.zeros(0, np.int32)]
     self._labels: list[np.ndarray] = [np.zeros(0, bool)]
     self._answers: list[np.ndarray] = [np.zeros(0, bool)]
-    # Whether a token is text: a visual's pad id may equal that of a mark.
+    # Whether a token is text. (The pad id of visual tokens may be the id of an end token.)
     self._is_text: list[np.ndarray] = [np.zeros(0, bool)]
 
   def add_control(self, name: str, label: bool = False):
@@ -290,7 +290,7 @@ class _Writer:
   def add_text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
     """Adds head + body, encoded in one call.
 
-    Body starts where the tokens differ from those of the head alone.
+    The body begins with the first token that differs from the tokens of the head alone.
     """
     ids = self.tokenizer.encode(head + body)
     cut = 0
@@ -309,7 +309,7 @@ class _Writer:
   def encoded(self, marks: bool) -> Encoded:
     """The conversation so far.
 
-    marks: every start, end and newline token is learned, in every turn (LLaVA's rule).
+    marks: if True, every start, end and newline token is learned, in every turn (LLaVA's rule).
     """
     tokens = np.concatenate(self._tokens)
     labels = np.concatenate(self._labels)

@@ -5,14 +5,16 @@ import pathlib
 
 from data_pipelines.text import tokenizers
 
+_REMEDY = "Put the whole tokenizer.json or *.model of the model in its place."
 
-def load_if_present(folder: pathlib.Path) -> tokenizers.Tokenizer | None:
+
+def load_if_present(folder: pathlib.Path, remedy: str = _REMEDY) -> tokenizers.Tokenizer | None:
   """The tokenizer in a folder; None if there is none.
 
-  Raises ValueError for a damaged tokenizer.
+  Raises ValueError, ending in `remedy`, for a damaged tokenizer.
   """
   for pattern in ("tokenizer.json", "*.model"):
     for file in sorted(folder.glob(pattern)):
       if file.is_file():
-        return tokenizers.load_tokenizer(file)
+        return tokenizers.load_tokenizer(file, remedy)
   return None

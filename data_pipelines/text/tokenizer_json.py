@@ -89,7 +89,7 @@ class JsonTokenizer(Tokenizer):
   def _cuts(self, encoding) -> list[int]:
     """Ascending positions after the first letter of each control's name.
 
-    Only for names of several letters.
+    Names of one letter have none.
     """
     cuts = []
     for id, offsets in zip(encoding.ids, encoding.offsets, strict=True):

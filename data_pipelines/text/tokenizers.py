@@ -20,6 +20,8 @@ from data_pipelines.text.tokenizer_sentencepiece import SentencePieceTokenizer, 
 
 JINJA = "chat_template.jinja"
 _LARGEST_CONFIG = 20_000_000  # Bytes of a tokenizer_config.json, which may list added tokens.
+_POINTER = b"version https://git-lfs"  # What a clone without Git LFS has in place of a file.
+_KINDS = "a tokenizer.json, a sentencepiece *.model, or a folder with one of them"
 
 __all__ = [
   "CONTROLS",
@@ -32,40 +34,44 @@ __all__ = [
 ]
 
 
-def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
+def load_tokenizer(path: str | os.PathLike, remedy: str = "") -> Tokenizer:
   """Loads a tokenizer from its file or folder.
 
   In a folder, tokenizer.json comes before *.model. Raises ValueError for a path without a
-  tokenizer, or a damaged one.
+  tokenizer, or a damaged one; it ends in `remedy`, by default `set_to("config.data.tokenizer")`.
   """
+  remedy = remedy or set_to("config.data.tokenizer")
   if remote.is_remote(path) and remote.is_file(path):
-    return _load_remote(str(path))
+    return _load_remote(str(path), remedy)
   path = pathlib.Path(path).expanduser()
   file: pathlib.Path | None = path
   if path.is_dir():
     candidates = [*path.glob("tokenizer.json"), *sorted(path.glob("*.model"))]
     file = candidates[0] if candidates else None
   if file is None or not file.is_file():
-    raise ValueError(
-      f"No tokenizer at {path}. Set config.data.tokenizer to a tokenizer.json, a sentencepiece "
-      f"*.model, or a folder with one of them."
-    )
+    raise ValueError(f"No tokenizer at {path}. {remedy}")
   kind = JsonTokenizer if file.suffix == ".json" else SentencePieceTokenizer
   try:
-    return kind(str(file), file.read_bytes(), _chat_template(file))
+    content = file.read_bytes()
+    if content.startswith(_POINTER):
+      raise ValueError("it is a pointer of Git LFS, not the file: run `git lfs pull`")
+    return kind(str(file), content, _chat_template(file))
   except Exception as error:  # The two libraries raise bare Exceptions of many kinds.
-    raise ValueError(
-      f"The tokenizer {file} cannot be read ({str(error) or type(error).__name__}). Set "
-      f"config.data.tokenizer to a tokenizer.json or a sentencepiece *.model."
-    ) from error
+    reason = str(error) or type(error).__name__
+    raise ValueError(f"The tokenizer {file} cannot be read ({reason}). {remedy}") from error
 
 
-def _load_remote(path: str) -> Tokenizer:
+def set_to(knob: str) -> str:
+  """What to do about a tokenizer that `knob` names: an option or a key of the config."""
+  return f"Set {knob} to {_KINDS}."
+
+
+def _load_remote(path: str, remedy: str) -> Tokenizer:
   """The tokenizer of an object in a bucket.
 
   The files beside it that hold its chat template are read, too.
   """
-  tokenizer = load_tokenizer(remote.local_path(path))
+  tokenizer = load_tokenizer(remote.local_path(path), remedy)
   beside = path.rpartition("/")[0]
   local = {}
   for name in (CONFIG, JINJA):
@@ -89,7 +95,10 @@ def _template_of(present: Mapping[str, pathlib.Path]) -> ChatTemplate | None:
   config: Any = {}
   source = ""
   if CONFIG in present:
-    config = json.loads(_limited_text(present[CONFIG]))
+    try:
+      config = json.loads(_limited_text(present[CONFIG]))
+    except ValueError as error:
+      raise ValueError(f"{CONFIG} beside it: {error}") from error
   if JINJA in present:
     source = _limited_text(present[JINJA])
   return read_chat_template(config if isinstance(config, dict) else {}, source)

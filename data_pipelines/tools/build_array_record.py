@@ -48,7 +48,7 @@ class BuiltDataSet:
 
   samples: int
   media: int
-  bytes: int  # Of the media.
+  bytes: int  # Bytes of the media.
   report: ManifestReport
 
 

@@ -16,8 +16,8 @@ from data_pipelines.media.open import Media, file_path, is_packed, open_file, op
 
 SUFFIXES = (".json", ".jsonl", ".parquet", ".tar")
 EXTRA = "other"  # The column of a Parquet file with a record's further keys, as JSON.
-_GROUP_ROWS = 1000  # Of a row group of texts.
-_GROUP_BYTES = 64 << 20  # Of a row group with media.
+_GROUP_ROWS = 1000  # Rows of a row group of texts.
+_GROUP_BYTES = 64 << 20  # Bytes of a row group with media.
 _LARGEST_CELL = 1 << 30  # Bytes: Arrow holds a column of a row group at once.
 
 Record = Mapping[str, Any]

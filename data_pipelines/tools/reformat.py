@@ -199,7 +199,7 @@ class _Job:
 def _extra(record: Mapping[str, Any]) -> dict[str, Any]:
   """The keys of a record that a sample does not hold."""
   extra = {}
-  if isinstance(record.get(EXTRA), str):  # Of a Parquet file that was written here.
+  if isinstance(record.get(EXTRA), str):  # From a Parquet file that this tool wrote.
     try:
       stored = json.loads(record[EXTRA])
     except ValueError:

@@ -21,7 +21,7 @@ _MOST_FPS = 120
 _SMALLEST_SIDE = 16  # Pixels.
 _QUALITY = "20"  # x264's crf.
 _KEY_FRAME_SECONDS = 2
-_ROUNDING = 1e-6  # Of a number of frames.
+_ROUNDING = 1e-6  # Rounding error of a number of frames.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,8 @@ from data_pipelines.sample import Sample, Timeline
 from data_pipelines.tools.view_tokens import Piece, learned_tokens, token_pieces
 from filax.spec import RowShape
 
-MOST_PICTURES = 24  # Of a sample; of more, an even choice is shown.
-MOST_EXAMPLES = 50  # Of each reason for leaving samples out.
+MOST_PICTURES = 24  # If a sample has more pictures, evenly spaced ones are shown.
+MOST_EXAMPLES = 50  # The most examples of each reason for leaving samples out.
 
 
 @dataclasses.dataclass(frozen=True)

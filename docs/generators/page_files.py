@@ -8,7 +8,7 @@ import pathlib
 def update_page(path: pathlib.Path, lines: Iterable[str]) -> None:
   """Writes a page, unless it is there and the same.
 
-  Sphinx reads only pages anew that have changed.
+  Sphinx reads only those pages again that have changed.
   """
   text = "\n".join(lines) + "\n"
   if path.exists() and path.read_text() == text:

@@ -2,7 +2,7 @@
 """Averages of parameters over steps, as a checkpoint holds them.
 
 A run with config.optim.ema, or of kind "schedule_free", saves two values of every parameter that it
-trains: params/PATH, from which the run goes on, and average/PATH in float32. Whoever answers,
+trains: params/PATH, from which the run continues, and average/PATH in float32. Whoever answers,
 evaluates, exports or starts another run reads the average, unless `read_last_values` was called.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Container
 
 AVERAGE = "average"  # Tree of a checkpoint.
 PARAMS = "params"
-DTYPE = "float32"  # Of every average.
+DTYPE = "float32"  # The dtype of all averages.
 
 _LAST_VALUES: set[bool] = set()  # Holds True once `read_last_values` was called.
 
@@ -18,7 +18,7 @@ _LAST_VALUES: set[bool] = set()  # Holds True once `read_last_values` was called
 def read_last_values() -> None:
   """Reads the values of the last step in place of averages.
 
-  For the rest of this process.
+  This holds for the rest of the process.
   """
   _LAST_VALUES.add(True)
 

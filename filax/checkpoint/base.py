@@ -80,7 +80,7 @@ def reading_base(step: epath.Path) -> Iterator[None]:
 def look_in(folder: str) -> None:
   """Looks for bases in this run as well.
 
-  For the rest of this process. Raises ValueError for a folder without checkpoints."""
+  This holds for the rest of the process. Raises ValueError for a folder without checkpoints."""
   path = epath.Path(files.absolute(folder))
   if not run_folder.step_folders(path):
     raise ValueError(f"--base {folder} has no checkpoint. Give the folder of the base's run.")

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of arrays, independent of their sharding.
+"""Digests of arrays that do not depend on their sharding.
 
-Every element is mixed with its index in the array by a non-linear bijection of 64 bits; the digest
-is the sum of the results modulo 2**64. So each part of an array is digested on the process that
-holds it, parts are added in any order, a change of one element always changes the sum, and changes
-of several elements do not cancel. NumPy alone, on the host: nothing is compiled.
+Every element is mixed with its index in the array by a non-linear bijection of 64 bits. The digest
+is the sum of the results modulo 2**64. This has four consequences:
+
+- Each process digests the parts that it holds, and the parts are added in any order.
+- A change of one element always changes the sum.
+- Changes of several elements do not cancel each other.
+- NumPy on the host is enough; nothing is compiled.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +21,12 @@ import jax
 from jaxtyping import PyTree
 import numpy as np
 
-_PLACE = np.uint64(0x9E3779B97F4A7C15)  # This and the next two: constants of splitmix64.
+_PLACE = np.uint64(0x9E3779B97F4A7C15)  # This and the next two are the constants of splitmix64.
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-_BLOCK = 1 << 15  # Elements mixed at a time: 256 KiB, which fit a core's cache.
-_STRIPE = 1 << 20  # Smallest number of elements for a thread.
-_LINEAR = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # The factor of format 1.
+_BLOCK = 1 << 15  # Elements that are mixed at a time: 256 KiB, which fit into the cache of a core.
+_STRIPE = 1 << 20  # The fewest elements that are worth a thread of their own.
+_LINEAR = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # The factor in digests of format 1.
 _THREADS = min(8, os.cpu_count() or 1)  # NumPy works on several blocks at once.
 
 Index = tuple[int, ...]
@@ -49,15 +52,15 @@ class Parts:
 
 
 def digest_text(dtype: np.dtype, shape: Sequence[int], total: int) -> str:
-  """A digest as a checkpoint keeps it: "float32[64,64]:0123456789abcdef"."""
+  """A digest as text, as it is stored: "float32[64,64]:0123456789abcdef"."""
   sizes = ",".join(str(size) for size in shape)
   return f"{np.dtype(dtype).name}[{sizes}]:{total % 2**64:016x}"
 
 
 def digests(tree: PyTree) -> PyTree:
-  """The digest sum of every array of a tree, below 2**64.
+  """The digest sums of the arrays of a tree, each below 2**64.
 
-  This process must hold each array completely.
+  This process must hold every array completely.
   """
 
   def leaf_sum(x):
@@ -70,9 +73,9 @@ def digests(tree: PyTree) -> PyTree:
 def host_parts(leaves: Mapping[str, jax.Array | np.ndarray]) -> dict[str, Parts]:
   """Copies the first replica of every array to the host.
 
-  Returns the parts that this process writes. All copies are started before the first is awaited.
-  JAX keeps them with the arrays, so that the next copy of the same arrays, such as that of Orbax,
-  costs nothing.
+  Returns the parts that this process writes. All copies are started before the first one is
+  awaited. JAX keeps a host copy together with its array. So a later copy of the same array, such as
+  the one that Orbax makes, costs nothing.
   """
   arrays = {path: _without_key_type(x) for path, x in leaves.items()}
   for x in arrays.values():
@@ -87,8 +90,10 @@ def host_parts(leaves: Mapping[str, jax.Array | np.ndarray]) -> dict[str, Parts]
 
 def _host_boxes(x: jax.Array | np.ndarray) -> list[Box]:
   """The boxes of an array that this process writes."""
-  if not isinstance(x, jax.Array):  # A host array is equal in every process.
-    return [Box((0,) * x.ndim, x)] if jax.process_index() == 0 else []
+  if not isinstance(x, jax.Array):  # A host array is the same in every process: one writes it.
+    if jax.process_index() != 0:
+      return []
+    return [Box((0,) * x.ndim, x)]
   boxes = []
   for shard in _first_replica(x):
     value = np.asarray(shard.data)
@@ -107,9 +112,9 @@ def _part_sum(part: Parts) -> int:
 
 
 def box_sums(boxes: Sequence[Box], shape: Sequence[int], mix: Mix | None = None) -> list[int]:
-  """The digest sum of every box of an array.
+  """The digest sum of every box of an array of `shape`.
 
-  shape: that of the whole array. Several threads share the work.
+  Several threads share the work.
   """
   stripes = []
   owners = []  # The number of each stripe's box.
@@ -136,7 +141,7 @@ def box_sums(boxes: Sequence[Box], shape: Sequence[int], mix: Mix | None = None)
 def held_boxes(x: jax.Array) -> Iterator[Box]:
   """Yields every distinct part of an array that this process holds.
 
-  The parts are copied to the host one after the other.
+  Each part is copied to the host when it is reached.
   """
   x = _without_key_type(x)
   replicas: dict[Index, list[int]] = {}
@@ -251,7 +256,7 @@ def _stripes(box: Box) -> list[Box]:
 
 
 def _without_key_type(x):
-  """PRNG keys as their stored numbers; other arrays unchanged."""
+  """The stored numbers of an array of PRNG keys; other arrays unchanged."""
   if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
     return jax.random.key_data(x)
   return x
@@ -268,10 +273,10 @@ def _start(index: Sequence[slice]) -> Index:
 
 
 def _words(x: np.ndarray) -> np.ndarray:
-  """The bytes of an array as unsigned integers, at least 1-D.
+  """The bytes of an array as little-endian unsigned integers, at least 1-D.
 
-  Little-endian, of the size of an element. Elements of 16 bytes are two words, side by side in the
-  last axis.
+  An integer has the size of an element. An element of 16 bytes becomes two integers, side by side
+  in the last axis.
   """
   x = np.ascontiguousarray(x)  # At least 1-D.
   size = min(x.dtype.itemsize, 8)
@@ -279,9 +284,9 @@ def _words(x: np.ndarray) -> np.ndarray:
 
 
 def _places(part: Sequence[int], start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-  """The row-major indices in `shape` of a part's elements.
+  """The row-major indices of a part's elements in an array of `shape`.
 
-  In row-major order. part: the shape of the part, which begins at index `start`.
+  part: the shape of the part, which begins at index `start`. The indices are in row-major order.
   """
   places = np.zeros(1, np.uint64)
   for size, first, full_size in zip(part, start, shape, strict=True):

@@ -33,8 +33,8 @@ class Lost(OSError):
 class Lease:
   """Holds a workdir while in use as a context manager.
 
-  stale_seconds: another run may take over when the number has not changed for so long (default: the
-  environment variable FILAX_LEASE_SECONDS, else 60); the holder increments it six times in that
+  stale_seconds: another run may take over when the number has not changed for this long (default:
+  the environment variable FILAX_LEASE_SECONDS, else 60); the holder increments it six times in that
   time. report: called with a sentence before a wait. file_name: of the lease in the workdir. knob:
   the option that names the workdir, for messages.
   """
@@ -130,7 +130,7 @@ class Lease:
   ) -> bool:
     """Takes the lease from a holder that has ended.
 
-    False to go on waiting. Raises Held if the holder still runs.
+    Returns False if it must continue waiting. Raises Held if the holder still runs.
     """
     if holder is not None and owner.is_alive(holder):
       raise self._held(str(holder))

@@ -96,8 +96,8 @@ class _Manager(ocp.CheckpointManager):
   def _finalize_checkpoint(self, step: int) -> None:
     """Raises SaveFailed if the step was not written.
 
-    Orbax raises an error of a background write once, to whoever asks first. If that was not its own
-    thread, the thread would go on and remove the steps that the new one replaces.
+    Orbax raises an error of a background write once, to the one who asks first. If that was not its
+    own thread, the thread would continue and remove the steps that the new one replaces.
     """
     super()._finalize_checkpoint(step)
     path = self.directory / str(step)

@@ -32,7 +32,7 @@ class Owner:
   boot: str  # Boot id of the host; a restart changes it.
   namespace: str  # PID namespace; containers have their own.
   since: str  # Only for messages: wall clocks are never compared.
-  stale_seconds: float  # The owner has ended if its number stands still for so long.
+  stale_seconds: float  # The owner has ended if its number stands still for this long.
   beat: int = 0
 
   def to_bytes(self) -> bytes:

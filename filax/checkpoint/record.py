@@ -28,7 +28,8 @@ import orbax.checkpoint as ocp
 from filax.checkpoint import digest
 
 FORMAT = 2  # Raised when older versions cannot read new checkpoints.
-FORMAT_WITH_BASE = 3  # Of checkpoints that lack what their base has (filax.checkpoint.base).
+# For checkpoints without the parameters of their base (filax.checkpoint.base).
+FORMAT_WITH_BASE = 3
 _FILE = "metadata"  # The name that Orbax's handler of JSON gives to its file.
 _SUMS = "sums."  # Prefix of the files that each process writes until all are ready.
 
@@ -150,7 +151,7 @@ def matches(expected: str | int, dtype: Any, shape: Sequence[int], total: int) -
 def mix_of(expected: str | int) -> digest.Mix | None:
   """The function that sums a block for the digest `expected`.
 
-  None for the current format.
+  It is None for the current format.
   """
   return digest.linear_sum if isinstance(expected, int) else None
 

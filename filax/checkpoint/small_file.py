@@ -158,7 +158,7 @@ class PlainFile:
 def _lock(file: int) -> bool:
   """Locks a file; False if another process holds the lock too long.
 
-  True on file systems without locks. A lock is held for moments only.
+  It is True on file systems without locks. A lock is held for moments only.
   """
   deadline = time.monotonic() + _LOCK_SECONDS
   while True:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: written in the background, checked when read, restored onto any mesh.
 
-A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng, and
-averages of runs that keep them), `data` (JSON: row, fingerprint, a digest of every array, and a
-root digest over them and the config) and `config` (JSON). A folder appears under its final name
-only when it is complete; a damaged one, which cannot be read or whose digests differ, is skipped.
-Inference reads `state/params`, or the averages, and `config`, and checks those.
+A run folder holds checkpoints/<step>/ with three Orbax items:
+
+  state   params, opt, step, rng, and the averages of runs that have them
+  data    JSON: row, fingerprint, a digest of every array, and a root digest of all this and config
+  config  JSON: the training config
+
+A folder appears under its final name only when it is complete. A damaged folder, which cannot be
+read or whose digests differ, is skipped. Inference reads and checks only `config`, and
+`state/params` or the averages.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -44,14 +48,14 @@ HALF_WRITTEN = ".orbax-checkpoint-tmp"
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """A training state and where its data stood."""
+  """A restored training state, and its position in the data."""
 
   state: Any  # A dataclass of trees, with the fields that were saved.
   step: int
-  row: int  # Global rows consumed.
-  fingerprint: str  # Of the plan of rows.
-  config: dict[str, Any]  # As JSON keeps it: tuples are lists.
-  base: BaseReference | None = None  # Of the parameters that `state` lacks.
+  row: int  # The number of global rows that were used.
+  fingerprint: str  # That of the plan of rows.
+  config: dict[str, Any]  # As in JSON: tuples are lists.
+  base: BaseReference | None = None  # The checkpoint with the parameters that `state` lacks.
 
 
 class Checkpoints:
@@ -69,13 +73,14 @@ class Checkpoints:
   ):
     """Opens the checkpoints of a workdir.
 
-    keep: number of newest checkpoints that stay; 0 = all. check: raises if nothing may be written
-    now. best_metric: the score by which the best one stays as well, as config.best.
+    keep: how many of the newest checkpoints are kept; 0 = all. check: a function that raises if
+    nothing may be written now. best_metric: the score whose best checkpoint is kept as well, as in
+    config.best.
     """
     self.folder = _absolute(workdir) / FOLDER
     self._check = check
     self._check()
-    on_one_process(self._clean)  # Once for all: other processes would see files vanish.
+    on_one_process(self._clean)  # Otherwise another process could see files vanish.
     self._best = BestCheckpoint(self.folder.parent, best_metric, check)
     self._manager = orbax_items.checkpoint_manager(self.folder, keep, check, self._best)
     self._before: Record | None = None  # The record of the restored checkpoint.
@@ -86,7 +91,7 @@ class Checkpoints:
     return self
 
   def __exit__(self, kind, *_):
-    if kind is not None:  # The error that ends the run is reported, no later one.
+    if kind is not None:  # Report the error that ends the run, and no later one.
       with contextlib.suppress(Exception):
         self._manager.close()
       return
@@ -149,9 +154,9 @@ class Checkpoints:
     return trees
 
   def offer_best(self, step: int, scores: Mapping[str, float]) -> bool:
-    """Whether the scores make `step` the best so far.
+    """Whether the scores make `step` the best one so far.
 
-    It then has to be saved, and stays.
+    If so, the caller must save it, and its checkpoint is kept.
     """
     with self._writing():
       return self._best.offer(step, scores)
@@ -220,10 +225,10 @@ def restore_params(
 ) -> tuple[PyTree, list[str], list[str]]:
   """(params, missing, extra) of a run folder or of one step.
 
-  like: ShapeDtypeStructs; a leaf is cast to its dtype and laid out by its sharding (default: the
-  first device). Without it, all leaves as stored. missing: leaves of `like` that the checkpoint
-  lacks; they are left out of params. extra: leaves of the checkpoint that are not read. Raises
-  ValueError for a shape that differs, OSError if there is no readable checkpoint.
+  like: ShapeDtypeStructs. A leaf is cast to the dtype, and placed by the sharding (default: on the
+  first device). Without `like`, all leaves are read as they are stored. missing: leaves of `like`
+  that the checkpoint lacks; params does not have them. extra: leaves of the checkpoint that are not
+  read. Raises ValueError if a shape differs, and OSError if no checkpoint can be read.
   """
   for step in _newest_first(path):
     try:
@@ -261,15 +266,19 @@ def newest_step(path: epath.PathLike) -> epath.Path:
 
 
 def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
-  return FileNotFoundError(
+  text = (
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
   )
+  if not epath.Path(path).exists():
+    command = "hf download ORG/NAME --local-dir FOLDER"
+    text += f" A model of the Hugging Face hub is downloaded first: {command}"
+  return FileNotFoundError(text)
 
 
 def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epath.Path:
-  """Writes parameters alone as step 0 of `workdir`.
+  """Writes only parameters, as step 0 of `workdir`.
 
-  config.init_from and inference can read it.
+  config.init_from and inference can read such a folder.
   """
   folder = _absolute(workdir) / FOLDER
   with orbax_items.checkpoint_manager(folder) as manager:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares restored arrays with the digests of a record.
+"""Compares restored arrays with the digests in the record of a checkpoint.
 
-All processes get the same result.
+All processes reach the same result.
 """
 
 from collections.abc import Mapping
@@ -22,27 +22,27 @@ def check_digests(
 ) -> None:
   """Compares arrays with their digests, across all processes.
 
-  digests: those of a record. like: path -> shape, dtype and sharding, equal in all processes.
-  arrays: path -> array; None if this process could not read them, for the reason `failure`. Every
-  copy of an array that a process read is compared, not only the first. Raises Damaged, in every
-  process, if any of them differs.
+  digests: path -> digest in the record. like: path -> shape, dtype and sharding, the same in all
+  processes. arrays: path -> array, or None if this process could not read them; `failure` says why.
+  If an array has several copies (replicas) on the devices, every copy is compared. Raises Damaged
+  in every process if a copy differs, or if a process could not read its arrays.
   """
   if arrays is None and jax.process_count() == 1:
     raise Damaged(failure)
-  copies = {path: _copies(leaf) for path, leaf in like.items()}
-  most_copies = max(copies.values(), default=1)
+  copy_counts = {path: _copies(leaf) for path, leaf in like.items()}
+  most_copies = max(copy_counts.values(), default=1)
   sums = np.zeros((len(like), most_copies), np.uint64)
   if arrays is not None:
     for number, path in enumerate(like):
       local_sums = _local_sums(arrays[path], digests[path])
       for replica, total in local_sums.items():
         sums[number, replica] = total
-  failed, sums = _gather(arrays is None, sums)
-  if failed:
-    raise Damaged(failure or f"process {failed[0]} cannot read an array.")
+  failed_processes, sums = _gather(arrays is None, sums)
+  if failed_processes:
+    raise Damaged(failure or f"process {failed_processes[0]} cannot read an array.")
   for number, (path, leaf) in enumerate(like.items()):
     expected = digests[path]
-    for replica in range(copies[path]):
+    for replica in range(copy_counts[path]):
       total = int(sums[number, replica])
       if not record.matches(expected, leaf.dtype, leaf.shape, total):
         raise Damaged(f"{path} is not what was written (its digest differs).")
@@ -63,17 +63,21 @@ def _local_sums(x: jax.Array, expected: str | int) -> dict[int, int]:
   totals = digest.box_sums(boxes, x.shape, record.mix_of(expected))
   for box, total in zip(boxes, totals, strict=True):
     for replica in box.replicas:
-      before = sums.get(replica, 0)
-      sums[replica] = (before + total) % 2**64
+      sum_so_far = sums.get(replica, 0)
+      sums[replica] = (sum_so_far + total) % 2**64
   return sums
 
 
 def _gather(failed: bool, sums: np.ndarray) -> tuple[list[int], np.ndarray]:
-  """(the processes that failed, the sums over all processes modulo 2**64)."""
+  """Adds up the digest sums of all processes.
+
+  Returns the numbers of the processes that failed, and the sums modulo 2**64.
+  """
   if jax.process_count() == 1:
     return [], sums
-  numbers = np.concatenate([np.array([failed], np.uint64), sums.reshape(-1)])
-  # 64 bits travel as two of 32: JAX has no wider integers by default.
+  failed_flag = np.array([failed], np.uint64)
+  numbers = np.concatenate([failed_flag, sums.reshape(-1)])
+  # A number of 64 bits is sent as two of 32, because JAX by default has no wider integers.
   halves = numbers.view(np.uint32)
   gathered = multihost_utils.process_allgather(halves).view(np.uint64)
   failed_processes = np.flatnonzero(gathered[:, 0])

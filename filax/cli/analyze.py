@@ -20,12 +20,15 @@ import sys
 from typing import Any
 
 from filax import files, released
-from filax.cli import checkpoint_options, options
+from filax.cli import checkpoint_options, options, outputs
+
+_DRAWINGS = (".png", ".pdf", ".svg")
 
 
 def main(argv: Sequence[str]) -> None:
   """Measures, and writes a PNG with its JSON."""
   args = analyze_parser().parse_args(argv)
+  outputs.check_file(args.out, _DRAWINGS)
   session = released.load(args.checkpoint, components=args.components)
   json_path = pathlib.Path(args.out).with_suffix(".json")
   if args.way == "attention":
@@ -54,7 +57,7 @@ def analyze_parser() -> argparse.ArgumentParser:
     help="share of the visual tokens that stay",
   )
   add("--layers", type=options.whole_numbers(0), help="numbers with commas; default: all")
-  add("--limit", type=options.whole_number(1), help="ask only so many questions")
+  add("--limit", type=options.whole_number(1), help="ask only this many questions")
   add("--batch", type=options.whole_number(1), default=32)
   return parser
 
@@ -63,7 +66,7 @@ def _study_parser(studies, name: str) -> argparse.ArgumentParser:
   """The parser of a study with the options that all studies have."""
   parser = studies.add_parser(name)
   checkpoint_options.add_checkpoint(parser)
-  parser.add_argument("--out", required=True, help="the PNG; the JSON lies beside it")
+  parser.add_argument("--out", required=True, help="the PNG; the JSON is written beside it")
   return parser
 
 

@@ -43,26 +43,44 @@ def chat_parser() -> argparse.ArgumentParser:
   """The options of `filax chat`."""
   parser = checkpoint_options.video_parser("chat", "Ask a checkpoint about a video.", False)
   add = parser.add_argument
-  add("--question", help="default: questions from standard input, one a line")
-  add("--max-new-tokens", type=options.whole_number(1), help="default: config.infer.max_new_tokens")
+  add("--question", help="a question; default: read questions from standard input, one per line")
+  add(
+    "--max-new-tokens",
+    type=options.whole_number(1),
+    help="the most tokens of an answer; default: config.infer.max_new_tokens",
+  )
   add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
-  add("--top-p", type=options.number(high=1, above=True), help="default: config.infer.top_p")
-  add("--top-k", type=options.whole_number(1), help="default: all")
-  add("--min-p", type=options.number(high=1), help="drop tokens below this part of the likeliest")
+  add(
+    "--top-p",
+    type=options.number(high=1, above=True),
+    help="sample from the likeliest tokens with this probability; default: config.infer.top_p",
+  )
+  add(
+    "--top-k",
+    type=options.whole_number(1),
+    help="sample from this number of likeliest tokens; default: all",
+  )
+  add(
+    "--min-p",
+    type=options.number(high=1),
+    help="drop tokens below this share of the probability of the likeliest",
+  )
   add(
     "--repetition-penalty",
     type=options.number(above=True),
-    help="above 1: fewer repetitions of prompt and answer",
+    help="above 1: tokens of prompt and answer become less likely",
   )
   add("--stop-string", action="append", default=[], help="end the answer before this text")
   add("--answers", type=options.whole_number(1), default=1, help="answers to each question")
   add("--seed", type=options.whole_number(0), default=0)
   add(
-    "--frames", type=options.whole_number(1), help="most frames; default: config.infer.sampling's"
+    "--frames",
+    type=options.whole_number(1),
+    help="the most frames of the video; default: as in config.infer.sampling",
   )
-  add("--yarn", type=options.number(1), help="stretch the context by this factor")
+  add("--yarn", type=options.number(1), help="extend the context by this factor")
   add("--dropout", default="", help="visual dropout: off, a preset, or stages")
-  add("--encode-cache", default="", help="folder that keeps what was encoded")
+  add("--encode-cache", default="", help="folder that keeps the visual tokens of videos")
   return parser
 
 
@@ -80,7 +98,7 @@ def _ask(conversation, question: str, args: argparse.Namespace):
   """The answers to a question.
 
   As text, the first is printed while it is generated, the others after it. A conversation that
-  has grown too long starts anew with the question.
+  has grown too long starts again with the question.
   """
   streamed = _stream_answer(conversation, question, args)
   for piece in streamed:
@@ -126,6 +144,8 @@ def _questions(args: argparse.Namespace) -> Iterable[str]:
 
 def _input_questions() -> Iterator[str]:
   """Lines of standard input; a prompt sign only for a person."""
+  if sys.stdin is None:  # The command was started with a closed input.
+    return
   if hasattr(sys.stdin, "reconfigure"):
     sys.stdin.reconfigure(errors="replace")  # Bytes that are no UTF-8 end no conversation.
   while True:

@@ -99,7 +99,7 @@ def _add_from_parser(directions) -> None:
   add = parser.add_argument
   add("--source", help="folder or file of a whole model, or of one part")
   for role in PARTS:
-    add(f"--{role}", help=f"folder or file that the {role} is taken from instead")
+    add(f"--{role}", help=f"folder or file from which the {role} is taken instead")
   add(
     "--config",
     help="config of the model to assemble (F.py or F.py:args); what no file holds is "
@@ -110,14 +110,14 @@ def _add_from_parser(directions) -> None:
     action="append",
     default=[],
     metavar="ROLE.FIELD=VALUE",
-    help="what config.json does not say, e.g. llm.theta=1000000 (repeatable)",
+    help="a setting that config.json lacks, e.g. llm.theta=1000000 (repeatable)",
   )
   add("--tokenizer", help="tokenizer.json, *.model, or a folder (default: beside the llm)")
   add(
     "--dtype",
     choices=DTYPES,
     default="same",
-    help="of the stored parameters (default: as in the files)",
+    help="dtype of the stored parameters (default: as in the files)",
   )
   add(
     "--ignore",
@@ -125,7 +125,7 @@ def _add_from_parser(directions) -> None:
     default=[],
     metavar="REGEX",
     type=_pattern,
-    help="tensors of the files that are known to be unneeded (repeatable)",
+    help="names of tensors that are not needed (repeatable)",
   )
   _add_common_options(parser)
 
@@ -153,14 +153,14 @@ def _add_to_parser(directions) -> None:
     "--dtype",
     choices=DTYPES,
     default="same",
-    help="of the written weights (default: as stored); fusion weights stay in float32",
+    help="dtype of the written weights (default: as stored); fusion weights stay in float32",
   )
   add(
     "--shard-gb",
     type=options.number(above=True),
     default=SHARD_GB,
     metavar="GB",
-    help="size of a file at most (default: 5)",
+    help="the largest size of a file (default: 5)",
   )
   add("--tokenizer", help="tokenizer.json, *.model, or a folder (default: the run's)")
   checkpoint_options.add_no_average(parser)
@@ -186,7 +186,8 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
   add(
     "--tolerance",
     type=options.number(above=True),
-    help="of --verify, relative to the largest value (default: 1e-4 in float32, 5e-2 in bfloat16)",
+    help="tolerance of --verify, relative to the largest value (default: 1e-4 in float32, 5e-2 in "
+    "bfloat16)",
   )
 
 
@@ -345,12 +346,13 @@ def _load_tokenizer(path: str | None, folders: Iterable[Path]) -> Any:
   """
   from data_pipelines.text import tokenizer_folder, tokenizers
 
+  remedy = tokenizers.set_to("--tokenizer")
   if path:
-    return tokenizers.load_tokenizer(path)
+    return tokenizers.load_tokenizer(path, remedy)
   for folder in folders:
     if container.is_gguf(folder):
       return released.gguf_tokenizer(folder)
-    tokenizer = tokenizer_folder.load_if_present(folder)
+    tokenizer = tokenizer_folder.load_if_present(folder, remedy)
     if tokenizer is not None:
       return tokenizer
   return None

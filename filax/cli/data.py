@@ -19,6 +19,7 @@ from filax.cli import (
   data_verify,
   data_world,
   options,
+  outputs,
 )
 
 OWN_FILES = {  # Verbs that read a config -> module with a main(argv).
@@ -97,7 +98,12 @@ def _check(args: argparse.Namespace) -> int:
   from data_pipelines.text import tokenizers
   from data_pipelines.tools import check
 
-  encode = tokenizers.load_tokenizer(args.tokenizer).encode if args.tokenizer else None
+  if args.out:
+    outputs.check_folder(args.out)
+  encode = None
+  if args.tokenizer:
+    remedy = tokenizers.set_to("--tokenizer")
+    encode = tokenizers.load_tokenizer(args.tokenizer, remedy).encode
   result = check.check_manifest(
     args.manifest,
     args.root,

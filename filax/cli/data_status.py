@@ -77,7 +77,7 @@ def split_config(text: str) -> tuple[str, str, dict[str, str]]:
 def published_manifests(file: str, root: str) -> Iterator[ExpectedManifest]:
   """The published mixture of a shipped stage, at its places below `root`.
 
-  Nothing for other configs.
+  Other configs have none.
   """
   stage = pathlib.PurePath(file).stem
   if not (shipped_configs.FOLDER / "mixtures" / f"{stage}.py").is_file():

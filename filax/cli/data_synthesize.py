@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax data synthesize CAPTIONS... makes long videos from captioned clips.
 
-Nothing is encoded anew: a long video is a timeline of clips. The same captions and options give the
-same files. Exit code 0: all good; 1: some records were left out (bad.txt lists them); 2: nothing
-could be done.
+Nothing is encoded again: a long video is a timeline of clips. The same captions and options give
+the same files. Exit code 0: all good; 1: some records were left out (bad.txt lists them); 2:
+nothing could be done.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     type=options.whole_number(0),
     default=0,
     metavar="FRAMES",
-    help="only scenes that so many uniform frames cannot miss [0: all]",
+    help="use only scenes that this many uniform frames cannot miss [0: all]",
   )
   add("--passes", type=options.whole_number(1), default=3, help="most uses of a clip [3]")
   add(

@@ -13,7 +13,7 @@ import argparse
 import json
 import pathlib
 
-from filax.cli import options
+from filax.cli import options, outputs
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,8 @@ def _verify(args: argparse.Namespace) -> int:
   from data_pipelines.synthesis.verify.folder import BLIND_QUESTIONS, verify
   from filax import files
 
+  if args.out:
+    outputs.check_folder(args.out)
   result = verify(
     args.path,
     tracks=args.tracks,
@@ -56,7 +58,6 @@ def _verify(args: argparse.Namespace) -> int:
   content["good"] = is_good
   if args.out:
     folder = pathlib.Path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
     with files.write_atomically(folder / "verify.json") as file:
       file.write(json.dumps(content, indent=2).encode() + b"\n")
     lines.append(f"Wrote {folder / 'verify.json'}")

@@ -17,7 +17,7 @@ import jax
 
 from data_pipelines.packing.plan import make_plan
 from data_pipelines.tools import view
-from filax.cli import config_flags, options
+from filax.cli import config_flags, options, outputs
 from filax.models import components
 from filax.studies.data_page import data_page
 
@@ -27,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
   args, overrides = view_parser().parse_known_args(argv)
   if os.path.exists(args.out) and not args.force:
     raise ValueError(f"{args.out} exists. Set --out to a new file, or --force to replace it.")
+  outputs.check_file(args.out)
   config, _ = config_flags.read_config(["--config", args.config, *overrides])
   jax.config.update("jax_platforms", "cpu")  # Shapes need no device.
   data = config.data.to_dict()
@@ -37,9 +38,7 @@ def main(argv: Sequence[str]) -> int:
   plan = make_plan(data, layout, config.seed, config.batch)
   shown = view.view_plan(plan, args.samples, args.rows)
   page = data_page(shown, args.manifest, args.config)
-  path = pathlib.Path(args.out)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(page, encoding="utf-8")
+  pathlib.Path(args.out).write_text(page, encoding="utf-8")
   print(
     f"Wrote {args.out}: {len(shown.samples)} of {len(plan.samples):,} samples and "
     f"{len(shown.rows)} of {plan.row_count(0):,} rows; {shown.not_learned:,} records are not "

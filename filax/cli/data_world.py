@@ -15,7 +15,7 @@ world.json gives for each kind of question. truth.json lists the scenes.
 DIR gets clips.json (captions of clips: to learn to see), train.json (questions about virtual videos
 that join scenes of many files), held_out.json, tokenizer.model, videos/ and sheet.png, a contact
 sheet; with --brief and --captions also manifests of brief videos and of captions. Pairs are
-MINIMUM,MAXIMUM. Stopped, the same command goes on.
+MINIMUM,MAXIMUM. Stopped, the same command continues.
 """
 
 import argparse

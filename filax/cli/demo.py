@@ -3,7 +3,7 @@
 
 Makes a small corpus of videos, trains a tiny FiLA on it, measures it, and reports.
 
-Runs on a CPU. The same command goes on where an earlier one was stopped.
+Runs on a CPU. The same command continues where an earlier one was stopped.
 """
 
 import argparse

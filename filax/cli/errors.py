@@ -36,16 +36,36 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
   except (ValueError, OSError) as error:
     if os.environ.get("FILAX_DEBUG"):
       raise
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.errno in _FULL and not error.filename:
-      text = (
-        f"What was to be written found no room: {error.strerror}. Free space, or write elsewhere."
-      )
-    print(f"filax {verb}: {text}", file=sys.stderr)
+    print(f"filax {verb}: {_sentence(error)}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print(f"filax {verb}: stopped.", file=sys.stderr)
     return 130
+
+
+def _sentence(error: ValueError | OSError) -> str:
+  """What a user error says, in one line."""
+  text = " ".join(str(error).split()) or type(error).__name__
+  if not isinstance(error, OSError) or not error.strerror:
+    return text
+  if error.filename is not None:
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    return f"{name}: {error.strerror}."
+  if error.errno in _FULL:
+    return (
+      f"What was to be written found no room: {error.strerror}. Free space, or write elsewhere."
+    )
+  if error.errno == errno.ENOENT and not _has_working_folder():
+    return "The folder that this command was started in was removed. Change to another folder."
+  return text
+
+
+def _has_working_folder() -> bool:
+  try:
+    os.getcwd()
+  except OSError:
+    return False
+  return True
 
 
 def with_home(argv: Sequence[str]) -> list[str]:

@@ -86,16 +86,22 @@ def evals_parser() -> argparse.ArgumentParser:
   add("--list", action="store_true", help="print the benchmarks and their protocols")
   _add_questions(parser)
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
-  add("--frames", type=options.whole_number(1), help="at most so many frames of a video")
+  add("--frames", type=options.whole_number(1), help="the most frames of a video")
   add("--yarn", type=options.number(1), help="extend the context by this factor")
   add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
-  add("--blind", action="store_true", help="show grey pictures: what words alone give away")
+  add(
+    "--blind", action="store_true", help="show grey pictures, to see what the text alone gives away"
+  )
   add("--batch", type=options.whole_number(1), default=32, help="prompts answered at a time")
   add("--threads", type=options.whole_number(1), default=2, help="videos read at a time")
   add(
     "--frame-cache", default="", metavar="DIR", help="keep decoded frames for the next evaluation"
   )
-  add("--max-new-tokens", type=options.whole_number(1), help="default: the protocol's")
+  add(
+    "--max-new-tokens",
+    type=options.whole_number(1),
+    help="the most tokens of an answer; default: as in the protocol",
+  )
   add(
     "--process",
     type=process_share,
@@ -106,7 +112,7 @@ def evals_parser() -> argparse.ArgumentParser:
   add(
     "--out",
     default="",
-    help="folder for result.json, answers.jsonl and page.html; the same command goes on from it",
+    help="folder for result.json, answers.jsonl and page.html; the same command continues from it",
   )
   add("--json", action="store_true", help="print the result as JSON, without the answers")
   return parser
@@ -115,13 +121,25 @@ def evals_parser() -> argparse.ArgumentParser:
 def _add_questions(parser: argparse.ArgumentParser) -> None:
   """The options that say what is asked."""
   add = parser.add_argument
-  add("--benchmark", default="", help="names of --list with commas, or module:name of your own")
-  add("--data", default="", help="folder of the benchmarks' files, or of a folder for each")
-  add("--protocol", default="", help="vcf, lmms-eval, official; default: the model family's")
+  add(
+    "--benchmark",
+    default="",
+    help="names of --list, separated by commas, or module:name of your own benchmark",
+  )
+  add(
+    "--data",
+    default="",
+    help="folder with the files of the benchmark, or with a folder for each benchmark",
+  )
+  add("--protocol", default="", help="vcf, lmms-eval or official; default: depends on the model")
   add("--manifest", default="", help="questions of your own, in the format of the training data")
-  add("--root", default="", help="folder of the media; default: that of the questions")
-  add("--allow-missing", action="store_true", help="ask about what is there; count the rest")
-  add("--limit", type=options.whole_number(1), help="ask only so many questions")
+  add("--root", default="", help="folder of the media; default: the folder of the questions")
+  add(
+    "--allow-missing",
+    action="store_true",
+    help="skip questions whose media are missing, and count them",
+  )
+  add("--limit", type=options.whole_number(1), help="ask only this many questions")
 
 
 def process_share(text: str) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from filax.cli import options
 
-MOST_GROUPS = 12  # Of a column in the printed text.
+MOST_GROUPS = 12  # The most groups of a column that are printed.
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax <verb> ...: the table of commands."""
 
+from collections.abc import Sequence
 import importlib
 import importlib.metadata
 import sys
@@ -60,5 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"filax: there is no verb {verb!r}.\n{usage()}", file=sys.stderr)
     return 2
   name, _ = VERBS[verb]
-  module = importlib.import_module(name)
-  return errors.run_verb(module.main, rest, verb)
+
+  def run(argv: Sequence[str]) -> int | None:
+    return importlib.import_module(name).main(argv)  # Ctrl-C is met while it is imported, too.
+
+  return errors.run_verb(run, rest, verb)

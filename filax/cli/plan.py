@@ -80,17 +80,32 @@ def plan_parser() -> argparse.ArgumentParser:
     required=True,
     help=f"kind:chips along each axis; kinds are {', '.join(topology.CHIPS)}; 2*... = two slices",
   )
-  add("--samples", type=options.whole_number(0), default=0, help="of the stage, for its chip-hours")
+  add(
+    "--samples",
+    type=options.whole_number(0),
+    default=0,
+    help="samples of the stage, to print its chip-hours",
+  )
   add("--largest", action="store_true", help="only the largest rows of the config")
   add("--search", action="store_true", help="look for a mesh that fits")
   add("--serve", action="store_true", help="plan answers about videos instead of training")
-  add("--frames", type=_frame_counts, default=(64, 512, 2048), help="of videos, with --serve")
+  add(
+    "--frames",
+    type=_frame_counts,
+    default=(64, 512, 2048),
+    help="frames of the videos, with --serve",
+  )
   add(
     "--dropout",
     default="off,uniform0_attention",
-    help="of visual tokens, with --serve: values of config.model.llm.dropout, joined by commas",
+    help="with --serve: values of config.model.llm.dropout, separated by commas",
   )
-  add("--prompts", type=options.whole_number(1), default=1, help="answered at a time, with --serve")
+  add(
+    "--prompts",
+    type=options.whole_number(1),
+    default=1,
+    help="prompts answered at a time, with --serve",
+  )
   add("--json", action="store_true", help="print JSON, in bytes, FLOPs and seconds")
   return parser
 

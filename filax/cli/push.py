@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import json
 import pathlib
 
+from filax import files
 from filax.cli import options
 
 DESCRIPTION = """Publish a run, or an exported folder, on the Hugging Face hub.
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
 
   args = push_parser().parse_args(argv)
   repo = upload.check_repo(args.repo)
-  out = args.out or f"{args.folder.rstrip('/')}-hub"
+  out = args.out or f"{files.absolute(args.folder).rstrip('/')}-hub"
   published = staging.Published(
     repo, args.license, args.base_model, tuple(args.results), tuple(args.components)
   )
@@ -32,8 +33,8 @@ def main(argv: Sequence[str]) -> None:
   if args.yes:
     address = upload.upload_staged(pathlib.Path(out), repo, args.private)
   if args.json:
-    files = {file.name: file.size for file in staged}
-    print(json.dumps(dict(repo=repo, folder=out, files=files, uploaded=args.yes, commit=address)))
+    sizes = {file.name: file.size for file in staged}
+    print(json.dumps(dict(repo=repo, folder=out, files=sizes, uploaded=args.yes, commit=address)))
     return
   for file in staged:
     print(f"{file.size:>15,}  {file.name}")

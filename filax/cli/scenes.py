@@ -5,12 +5,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 import json
 
-from filax.cli import checkpoint_options, options
+from filax.cli import checkpoint_options, options, outputs
 
 
 def main(argv: Sequence[str]) -> None:
   """filax scenes --checkpoint DIR --video FILE --out sheet.png [--json]"""
   args = scenes_parser().parse_args(argv)
+  outputs.check_file(args.out)
   session = checkpoint_options.load_session(args)
   selector = session.processor.infer["selector"]["name"]
   group_size = session.model.selector.size
@@ -19,9 +20,7 @@ def main(argv: Sequence[str]) -> None:
   for name in dict.fromkeys(("uniform", selector)):
     selected[name] = session.scenes(video, args.count, selector=name)
   _draw_sheet(selected, args.out, group_size)
-  times = {}
-  for name, scenes in selected.items():
-    times[name] = [checkpoint_options.scene_times(scene.time, scene.times) for scene in scenes]
+  times = {name: _all_times(scenes) for name, scenes in selected.items()}
   if args.json:
     report = dict(
       video=args.video,
@@ -34,8 +33,14 @@ def main(argv: Sequence[str]) -> None:
     print(json.dumps(report))
     return
   for name, rows in times.items():
-    print(f"{name}: {', '.join(str(row['time']) for row in rows)} seconds")
+    seconds = ", ".join(str(row["time"]) for row in rows)
+    print(f"{name}: {seconds} seconds")
   print(f"{args.out}: the frames of each")
+
+
+def _all_times(scenes: Sequence) -> list:
+  """The times of every scene, for the report."""
+  return [checkpoint_options.scene_times(scene.time, scene.times) for scene in scenes]
 
 
 def scenes_parser() -> argparse.ArgumentParser:
@@ -56,7 +61,11 @@ def _draw_sheet(selected: Mapping[str, Sequence], path: str, group_size: int) ->
 
   rows = []
   for name, scenes in selected.items():
-    frames = [frame for scene in scenes for frame in scene.frames]
-    times = [second for scene in scenes for second in scene.times]
-    rows.append((f"{name}: {len(scenes)} groups of {group_size} frames", frames, times))
+    title = f"{name}: {len(scenes)} groups of {group_size} frames"
+    frames = []
+    times = []
+    for scene in scenes:
+      frames.extend(scene.frames)
+      times.extend(scene.times)
+    rows.append((title, frames, times))
   contact_sheet(rows, path, group=group_size)

@@ -106,5 +106,5 @@ def _limit_names() -> str:
 
   names = []
   for name, value in dataclasses.asdict(ServingLimits()).items():
-    names.append(f"{name}={value:g}")
+    names.append(f"{name}={value:.0f}")
   return "defaults: " + ", ".join(names)

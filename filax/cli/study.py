@@ -10,7 +10,7 @@ Trains and asks the cells of a study, and says for every claimed order of cells 
   filax study fila_table2 --workdir runs/studies --dry-run
       What is left to do, and how long it takes by estimate.
   filax study fila_table2 --workdir runs/studies
-      Does it. The same command goes on after a kill, and writes the report anew.
+      Does it. The same command continues after a kill, and writes the report again.
   filax study fila_table2:7b --workdir runs/table2
       The same study of the 7B, on the benchmarks of the paper, with your data.
 
@@ -19,9 +19,9 @@ after a colon. Training is that of `filax train`, asking that of `filax evals`. 
 cells have in common are trained once; decoded frames are kept below D.
 
 A finished cell is one JSON file: scores, verdicts on single questions, seed, hash of its config,
-commit. For studies of configs/studies/ it lies in docs/evidence/cells/STUDY of the checkout, so
+commit. For studies of configs/studies/ it is in docs/evidence/cells/STUDY of the checkout, so
 that it can be committed, otherwise in D/cells; --cells names another folder. Cells found there are
-not run again, unless their config has changed since; that is said, and they are run anew.
+not run again, unless their config has changed since; that is said, and they are run again.
 
 Several processes may work in one D: each takes what no other works on. --shard 0/4 … 3/4 divides
 the cells among machines without a common folder; bring their files together and call the command
@@ -82,7 +82,10 @@ def study_parser() -> argparse.ArgumentParser:
   add("--workdir", default="", metavar="D", help="folder for data, runs, answers and the report")
   add("--seeds", type=options.whole_number(1), default=3, help="training seeds: 0, 1, … [3]")
   add(
-    "--only", default="", metavar="CELLS", help="names of cells with commas; * stands for any text"
+    "--only",
+    default="",
+    metavar="CELLS",
+    help="names of cells, separated by commas; * matches any text",
   )
   add(
     "--shard",
@@ -93,8 +96,8 @@ def study_parser() -> argparse.ArgumentParser:
   )
   add("--cells", default="", metavar="DIR", help="folder of finished cells")
   add("--list", action="store_true", help="print the studies, or the cells of F")
-  add("--dry-run", action="store_true", help="print what is left to do, and its time")
-  add("--report", action="store_true", help="write the report of what is there; run nothing")
+  add("--dry-run", action="store_true", help="print what remains to be done, and how long it takes")
+  add("--report", action="store_true", help="write the report of the finished cells; run nothing")
   return parser
 
 
@@ -186,7 +189,7 @@ def shipped_designs() -> list[StudyDesign]:
 def cells_folder(args: argparse.Namespace, path: pathlib.Path, design: StudyDesign) -> pathlib.Path:
   """Where finished cells lie.
 
-  Those of a study of the checkout lie in its docs, where they can be committed.
+  Those of a study of the checkout are in its docs, where they can be committed.
   """
   if args.cells:
     return pathlib.Path(args.cells)

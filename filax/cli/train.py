@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax train --config F[:args] --workdir D [--config.key=value ...]
 
-Trains a config and saves to D. The same command again goes on where D stands: after a kill, a crash
-or SIGTERM (which saves first) the batches and losses are those of a run that was never stopped.
+Trains a config and saves to D. The same command again continues where D stands: after a kill, a
+crash or SIGTERM (which saves first) the batches and losses are those of a run that was never
+stopped.
 
   filax train --config configs/fila_stage4.py:debug --workdir runs/debug
       A tiny model on a tiny corpus made on the spot: a minute on a laptop.
@@ -94,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
 def initial_checkpoint(init_from: str, workdir: str) -> str:
   """config.init_from, or the checkpoint of the released folder that it names.
 
-  A run that goes on needs its path only, so nothing is converted then.
+  A run that continues needs its path only, so nothing is converted then.
   """
   if store.exists(workdir):
     return released.cached_checkpoint(init_from)

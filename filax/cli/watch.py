@@ -49,21 +49,50 @@ def watch_parser() -> argparse.ArgumentParser:
   checkpoint_options.add_devices(parser)
   add = parser.add_argument
   add("--source", required=True, help="a file, a folder of pictures, /dev/video0, rtsp://... ")
-  add("--fps", type=options.number(above=True), default=1.0, help="frames seen a second (1)")
   add(
-    "--speed", type=options.number(), default=1.0, help="of a file: 2 is twice, 0 does not wait (1)"
+    "--fps",
+    type=options.number(above=True),
+    default=1.0,
+    help="frames that are read per second (1)",
+  )
+  add(
+    "--speed",
+    type=options.number(),
+    default=1.0,
+    help="speed of a file: 2 is twice as fast, 0 does not wait (1)",
   )
   add("--question", help=f"ask this; default with --every: {QUESTION!r}")
-  add("--every", type=options.number(above=True), help="ask again after so many seconds of video")
-  add("--tokens", type=options.whole_number(1), help="visual tokens held; default: 16,384 or less")
-  add("--drop", choices=("oldest", "attended"), default="oldest", help="what goes beyond them")
-  add("--room", type=options.whole_number(1), help="places for a question and its answer")
-  add("--max-new-tokens", type=options.whole_number(1), help="default: config.infer.max_new_tokens")
+  add("--every", type=options.number(above=True), help="ask again after this many seconds of video")
+  add(
+    "--tokens",
+    type=options.whole_number(1),
+    help="the most visual tokens that are held; default: 16,384 or less",
+  )
+  add(
+    "--drop",
+    choices=("oldest", "attended"),
+    default="oldest",
+    help="which frames are dropped beyond --tokens",
+  )
+  add("--room", type=options.whole_number(1), help="tokens that a question and its answer may have")
+  add(
+    "--max-new-tokens",
+    type=options.whole_number(1),
+    help="the most tokens of an answer; default: config.infer.max_new_tokens",
+  )
   add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
-  add("--top-p", type=options.number(high=1, above=True), help="default: config.infer.top_p")
-  add("--top-k", type=options.whole_number(1), help="default: all")
+  add(
+    "--top-p",
+    type=options.number(high=1, above=True),
+    help="sample from the likeliest tokens with this probability; default: config.infer.top_p",
+  )
+  add(
+    "--top-k",
+    type=options.whole_number(1),
+    help="sample from this number of likeliest tokens; default: all",
+  )
   add("--seed", type=options.whole_number(0), default=0)
-  add("--yarn", type=options.number(1), help="stretch the context by this factor")
+  add("--yarn", type=options.number(1), help="extend the context by this factor")
   add("--json", action="store_true", help="print a line of JSON for each answer, and at the end")
   return parser
 

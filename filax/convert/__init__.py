@@ -35,3 +35,7 @@ class ConversionError(ValueError):
         text += f" and {len(findings) - limit} more"
       parts.append(f"{kind} ({len(findings)}): {text}")
     super().__init__(f"{summary}: {'; '.join(parts)}.")
+
+
+class UnreadableWeights(ConversionError):
+  """Files of weights that no option helps to read: damaged, incomplete, or without torch."""

@@ -82,7 +82,7 @@ def _is_required(field: dataclasses.Field) -> bool:
 def with_variant_name(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
   """The part with its variant's name in place of sizes.
 
-  Unchanged if it matches no variant.
+  If no variant matches, the part is unchanged.
   """
   part = dict(part)
   if "variant" in part or "name" not in part:

@@ -8,7 +8,7 @@ from filax.convert import config_in
 from filax.convert.llm_config_out import ExportVocabulary, llm_config
 from filax.models import components
 
-RUN_KEYS = (  # Of config.data.
+RUN_KEYS = (  # Keys of config.data that an export needs.
   "template",
   "system",
   "labels",
@@ -45,7 +45,7 @@ def fila_settings(config: Mapping[str, Any], vocabulary: ExportVocabulary | None
 def spelled_model(model: Mapping[str, Any]) -> dict[str, Any]:
   """config.model without variants' names and dtypes.
 
-  Contains everything that determines the numbers.
+  It contains everything that determines the numbers.
   """
   spelled = {}
   for key, value in model.items():
@@ -212,7 +212,7 @@ def flash_config(
 def dropout_settings(llm: Any) -> dict[str, Any]:
   """Visual dropout in the settings of VideoChat-Flash.
 
-  Switched off for an llm without stages. The inverse of filax.spec.dropout_stages.released. Raises
+  It is off for an llm without stages. The inverse of filax.spec.dropout_stages.released. Raises
   ValueError for stages that the released code does not support.
   """
   if not llm.stages:

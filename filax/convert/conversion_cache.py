@@ -122,7 +122,7 @@ def source_key(source: Path) -> str:
 def source_files(source: Path) -> list[Path]:
   """The files of a source that a conversion may read, sorted.
 
-  Of a file, itself.
+  For a source that is a file, it is the file itself.
   """
   if source.is_file():
     return [source]

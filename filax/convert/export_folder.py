@@ -51,8 +51,8 @@ class Export:
   format: ExportFormat
   step: Path
   config: dict[str, Any]
-  mappings: list[TensorMapping]  # Of the main files.
-  fusion: list[TensorMapping]  # Of the fusion file.
+  mappings: list[TensorMapping]  # In the main files.
+  fusion: list[TensorMapping]  # In the fusion file.
   reader: ParameterReader
   stored: Mapping[str, Any]  # path -> shape and dtype in the checkpoint.
   dtype: np.dtype | None  # None: as stored.

@@ -41,7 +41,7 @@ class NamingScheme:
 def _swap_prefix(name: str, pairs: Sequence[tuple[str, str]]) -> str | None:
   """The name with its longest prefix among `pairs` replaced.
 
-  None if no prefix matches.
+  It is None if no prefix matches.
   """
   longest = -1
   swapped = None

@@ -23,7 +23,7 @@ class ExportFormat:
 
   name: str
   text: str
-  scheme: Callable[[Mapping[str, Any]], file_names.NamingScheme]  # Of config.model.
+  scheme: Callable[[Mapping[str, Any]], file_names.NamingScheme]  # config.model -> scheme.
   roles: tuple[str, ...]
   components: Mapping[str, tuple[str, ...]]  # Role -> supported components.
   config: Callable[..., dict[str, Any]]  # (config, dtype, vocabulary, placeholders) -> config.json

@@ -31,6 +31,7 @@ from filax.convert.tensor_map import TensorMapping
 from filax.convert.tensor_plan import TensorPlan, WeightSource
 from filax.models import components
 
+TURN_START = "<|im_start|>"  # Without it ChatML cannot be written.
 _WRONG_TOKENIZER = "Give --tokenizer the one that belongs to these weights."
 
 
@@ -95,8 +96,21 @@ def checkpoint_config(
     if is_complete(model):
       config_in.set_answer_settings(config, request.source_config())
   if request.tokenizer is not None:
-    config.setdefault("data", {})["tokenizer"] = request.tokenizer.filename
+    data = config.setdefault("data", {})
+    data["tokenizer"] = request.tokenizer.filename
+    if request.config is None and _needs_own_template(request.tokenizer, data):
+      data["template"] = "chat"
+      data["system"] = ""  # The template's own, if it has one.
   return config
+
+
+def _needs_own_template(tokenizer: Any, data: Mapping[str, Any]) -> bool:
+  """Whether conversations can be written by the tokenizer's own chat template alone.
+
+  As for Llama 3, whose vocabulary has no control tokens of ChatML.
+  """
+  is_chatml = data.get("template") == "chatml"
+  return is_chatml and tokenizer.chat is not None and TURN_START not in tokenizer.controls
 
 
 def _write_checkpoint(

@@ -52,7 +52,7 @@ class TensorLayout:
   def to_tensor(self, x: np.ndarray, vocab: int = 0) -> np.ndarray:
     """Our array in the tensor's layout.
 
-    Contiguous, without padding rows.
+    The result is contiguous, and has no padding rows.
     """
     shape = self.tensor_shape(x.shape, vocab)
     if VOCABULARY in self.ours:

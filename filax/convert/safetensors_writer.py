@@ -61,7 +61,7 @@ class ShardWriter:
     self.total = sum(spec.size for spec in in_order)
     self._folder = folder
     self._descriptors: dict[str, int] = {}  # File -> descriptor.
-    self._slots: dict[str, _Slot] = {}  # Of tensors not written yet, by name.
+    self._slots: dict[str, _Slot] = {}  # Name -> place of a tensor that is not written yet.
     folder.mkdir(parents=True, exist_ok=True)
     for number, group in enumerate(groups, 1):
       self._start_file(f"model-{number:05d}-of-{len(groups):05d}.safetensors", group)

@@ -67,7 +67,7 @@ class TensorMapping:
 class RowShare:
   """The i-th of n equal parts of a tensor's first axis.
 
-  Slices like the tensor.
+  It can be sliced like the tensor.
   """
 
   tensor: Any

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads parameters from PyTorch files.
 
-First comes a plan that uses every tensor exactly once. It needs only names and shapes, and reports
-all problems together. Then parameters are read one by one; on a mesh every process reads only the
-parts for its devices.
+First, a plan is made that uses every tensor exactly once. It needs only names and shapes, and
+reports all problems together. Then the parameters are read one by one. On a mesh, every process
+reads only the parts for its devices.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from filax.models import components
 HEAD = "llm.lm_head.weight"
 EMBEDDING = "llm.embed_tokens.weight"
 TIED = "the head is tied to the embedding"
-SMALLEST_MODEL = dict(  # Placeholder for roles that a partial model lacks.
+SMALLEST_MODEL = dict(  # Stands in for roles that a partial model does not have.
   encoder=dict(name="siglip", variant="tiny"),
   selector=dict(name="uniform", size=1),
   merger=dict(name="mean"),
@@ -48,14 +48,14 @@ class WeightSource:
 
 @dataclasses.dataclass
 class TensorPlan:
-  """The tensors of every parameter, and the reason of unused tensors.
+  """The tensors of each parameter, and why other tensors are unused.
 
-  Parameters without tensors are `fresh`: they will be drawn anew.
+  Parameters without tensors are `fresh`: they will be drawn at random.
   """
 
   mappings: list[TensorMapping]
   tensors: dict[str, FileTensor]  # Canonical name -> tensor.
-  fresh: list[TensorMapping]  # Drawn anew.
+  fresh: list[TensorMapping]  # Drawn at random.
   unused: list[tuple[str, str, FileTensor]]  # Canonical name, reason, tensor.
   schemes: dict[str, str]  # Folder or file -> name of its naming scheme.
 
@@ -106,10 +106,10 @@ def plan_tensors(
 ) -> TensorPlan:
   """Finds a tensor for every parameter of `roles`.
 
-  Every tensor is used or gets a reason for not being used. `fresh` allows drawing anew roles
-  without a source, the merger and the newline. `ignore` are patterns of tensor names in the files;
-  matching tensors are unneeded. Raises ConversionError with all missing, unknown, misshapen and
-  non-float tensors.
+  Every tensor is used or gets a reason for not being used. `fresh` allows random parameters for
+  roles without a source, the merger and the newline. `ignore` are patterns of tensor names in the
+  files; matching tensors are unneeded. Raises ConversionError with all missing, unknown, misshapen
+  and non-float tensors.
   """
   shapes = parameter_shapes(model, roles)
   vocab = components.build("llm", model["llm"]).vocab if "llm" in model else 0
@@ -248,10 +248,10 @@ def load_parameters(
   shardings: Mapping[str, Any] | None = None,
   dtype: Any = None,
 ) -> dict[str, Any]:
-  """The parameters of a plan as jax arrays, leaf by leaf.
+  """Reads the parameters of a plan as jax arrays, one by one.
 
-  Parameters to draw anew are left out. `shardings` maps a path to a sharding: then only the parts
-  for this process's devices are read.
+  Parameters that are drawn at random are left out. shardings: path -> sharding; if given, only the
+  parts for the devices of this process are read.
   """
   import jax
 

@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from filax.checkpoint import safe_files
-from filax.convert import ConversionError
+from filax.convert import ConversionError, UnreadableWeights
 from filax.convert.gguf import container
 
 DTYPES = {  # The names of the safetensors format -> NumPy.
@@ -94,7 +94,7 @@ def open_tensors(path: str | os.PathLike) -> dict[str, FileTensor]:
     absent = sorted(promised - tensors.keys())
     problems["tensors that the index names but no file holds"] = absent
   if any(problems.values()):
-    raise ConversionError(f"The weights in {path} are damaged", problems)
+    raise UnreadableWeights(f"The weights in {path} cannot be read", problems)
   return tensors
 
 
@@ -151,15 +151,15 @@ def _indexed_files(
 def _read_index(index: Path) -> dict[str, str]:
   """The file of every tensor.
 
-  Raises ConversionError if the index is not readable.
+  Raises UnreadableWeights if the index is not readable.
   """
   try:
     weight_map = safe_files.read_json(index)["weight_map"]
     return {str(name): str(file) for name, file in weight_map.items()}
   except (ValueError, LookupError, TypeError, AttributeError) as error:
     problem = f"{index.name} has no readable weight_map{_reason(error)}"
-    raise ConversionError(
-      f"The weights in {index.parent} are damaged", {"unreadable files": [problem]}
+    raise UnreadableWeights(
+      f"The weights in {index.parent} cannot be read", {"unreadable files": [problem]}
     ) from None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from filax.infer.contact_sheet import THEMES, contact_sheet
 
-SHADES = ("#3b82f6", "#f59e0b")  # Of the two stages; readable on white and on black.
+SHADES = ("#3b82f6", "#f59e0b")  # Colours of the two stages, readable on white and on black.
 
 
 def loss_curve(curves: Sequence[Sequence[Mapping]]) -> str:

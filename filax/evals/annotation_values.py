@@ -69,7 +69,7 @@ def is_empty(value: Any) -> bool:
 def without_labels(options: Sequence[str], before: str, behind: str) -> tuple[str, ...]:
   """Options without their letters, which stand between `before` and `behind`.
 
-  Unchanged if an option lacks its letter.
+  If an option lacks its letter, all of them are unchanged.
   """
   texts = []
   for letter, option in zip(LETTERS, options, strict=False):

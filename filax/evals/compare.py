@@ -20,7 +20,7 @@ from filax.evals.results import RIGHT, Results
 from filax.evals.run_differences import comparison_warnings, differing_settings
 
 UNITS = ("media", "question")  # What the bootstrap draws; the first is the default.
-MOST_IDS = 100  # Of the listed ids of unpaired questions.
+MOST_IDS = 100  # The most ids of unpaired questions that are listed.
 LOST = "right → wrong"
 GAINED = "wrong → right"
 

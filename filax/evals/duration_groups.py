@@ -8,7 +8,10 @@ from typing import Any
 from filax.evals.results import Results, Row
 
 COLUMN = "length of the video"
-OWN_COLUMNS = {"duration", "duration_group"}  # Of benchmarks that group by length themselves.
+OWN_COLUMNS = {
+  "duration",
+  "duration_group",
+}  # Columns of benchmarks that group by length themselves.
 GROUPS = (  # (longest seconds, name)
   (60.0, "up to 1 minute"),
   (180.0, "1 to 3 minutes"),

@@ -2,7 +2,7 @@
 """Evaluation during training: config.evals as a hook of the run.
 
 The parameters stay where the step left them; questions are answered on the mesh that trains. A
-failure is told in one sentence, counted in eval/failed, and training goes on.
+failure is told in one sentence, counted in eval/failed, and training continues.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +57,7 @@ class TrainingEvaluations(Hook):
   def __init__(self, evaluations: Sequence[PlannedEvaluation]):
     self._evaluations = tuple(evaluations)
     self._rows: dict[str, HeldOutRows] = {}  # Name of a manifest -> its packed rows.
-    self._results: dict[str, Result] = {}  # Of the evaluations of the newest step.
+    self._results: dict[str, Result] = {}  # Results of the newest step.
     self._failed = 0
 
   def begin(self, run: RunFacts) -> None:
@@ -139,7 +139,7 @@ class TrainingEvaluations(Hook):
     result = None
     try:
       result = work()
-    except Exception as failure:  # Whatever fails, training goes on.
+    except Exception as failure:  # Whatever fails, training continues.
       error = f"{failure}" or type(failure).__name__
     for process, text in enumerate(agreement.share_outcomes(error)):
       if text:

@@ -67,7 +67,7 @@ class Score:
   value: float  # 0..1: what the main score averages.
   answer: str | None = None  # What was understood; None if nothing was.
   iou: float | None = None  # Overlap with the right span, of temporal grounding.
-  joint: bool | None = None  # Of linked questions: whether all of them are right.
+  joint: bool | None = None  # For linked questions: whether all of them are right.
   empty: bool = False  # Whether the text has no words; some denominators leave it out.
   error: float | None = None  # Distance from the right number, of counting.
 

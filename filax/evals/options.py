@@ -45,7 +45,7 @@ class EvaluationOptions:
 
 
 def check_share(share: Share) -> None:
-  """Raises ValueError unless k lies in 0..n-1."""
+  """Raises ValueError unless k is in 0..n-1."""
   number, count = share
   if not 0 <= number < count:
     raise ValueError(

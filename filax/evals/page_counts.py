@@ -9,7 +9,7 @@ from filax.evals.html_page import Markup
 from filax.evals.results import Results
 from filax.evals.shown_rows import short_text
 
-MOST_LISTED = 100  # Of a list; the rest is in result.json.
+MOST_LISTED = 100  # The most entries of a list; the rest is in result.json.
 
 
 def count_section(results: Results) -> list[Markup]:

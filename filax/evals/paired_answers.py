@@ -51,7 +51,7 @@ def row_scores(rows: Sequence[Row]) -> np.ndarray:
 def column_groups_of(rows: Sequence[Row], column: str) -> np.ndarray:
   """The number of each row's group in a column, i64 [n].
 
-  All 0 for the column "".
+  For the column "", all are 0.
   """
   numbers: dict[str, int] = {}
   groups = []

@@ -4,7 +4,7 @@
 LMMS_EVAL = "lmms-eval 0.7.3"
 VIDEOCHAT_FLASH = "VideoChat-Flash 2f8e2f5"
 
-ADAPTER_MAX_TOKENS = 1024  # Of lmms-eval's adapters, where a task sets no number.
+ADAPTER_MAX_TOKENS = 1024  # The limit of lmms-eval's adapters if a task sets none.
 
 LLAVA_FRAMES = (
   "32 frames from the first to the last, int(linspace(0, n - 1, 32)), repeated in shorter videos"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from filax.evals import html_page
 from filax.evals.html_page import Markup, element
 
-MOST_BYTES = 8_000_000  # Of the rows in a page; what goes beyond stays in answers.jsonl.
+MOST_BYTES = 8_000_000  # The most bytes of rows in a page; further rows are only in answers.jsonl.
 NO_SCRIPT = Markup("<noscript><p>The table needs JavaScript.</p></noscript>")
 
 Cell = str | Sequence[str]  # Several texts where a question is in several groups.

@@ -45,7 +45,7 @@ class ReadGroup:
 
   examples: list[Example]
   media: list[ReadMedium]
-  seconds: float  # Of decoding, summed over threads.
+  seconds: float  # Seconds of decoding, summed over threads.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ def frame_reader(
 ) -> Callable[..., media_frames.Frames]:
   """A reader of frames that keeps decoded ones in a folder.
 
-  "" reads files alone.
+  With "", it only reads the files.
   """
   if not os.fspath(folder):
     return media_frames.read_frames

@@ -21,7 +21,7 @@ COPIED = (  # Fields of result.json that a report repeats.
 class ReportedRun(NamedTuple):
   """An evaluation of a report."""
 
-  name: str  # Of the checkpoint's run; it is the same for all its benchmarks.
+  name: str  # Name of the checkpoint's run, the same for all its benchmarks.
   results: Results
 
 
@@ -74,7 +74,7 @@ def result_folders(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
 def owner_folder(results: Results) -> pathlib.Path:
   """The folder of a run: the parent of RUN/<benchmark>.
 
-  A private benchmark "module:name" lies in RUN/<name>.
+  A private benchmark "module:name" is in RUN/<name>.
   """
   folder = results.folder
   _, _, name = results.benchmark.rpartition(":")

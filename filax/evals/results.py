@@ -13,7 +13,8 @@ from filax.evals.result_fields import BadResults, shortened_value
 RESULT = "result.json"
 ANSWERS = "answers.jsonl"
 PAGE = "page.html"
-CELL = ("name", "frames", "depth", "control")  # Of needle tests, which ask in several haystacks.
+# The columns of needle tests, which ask in several haystacks.
+CELL = ("name", "frames", "depth", "control")
 RIGHT = 0.5  # The lowest score of an answer that counts as right where only right or wrong counts.
 
 Row = Mapping[str, Any]  # A line of answers.jsonl.

@@ -64,7 +64,7 @@ def evaluate(
   `manifest` is a name of `filax evals --list`, "module:name" of a private benchmark, or the path of
   a manifest. `data` holds the files of benchmarks (data/<name> if it exists), `root`
   their media. `protocol` "" is that of the model's family. `out` is a folder for result.json,
-  answers.jsonl and page.html; the same call goes on from the answers in it. `allow_missing` asks
+  answers.jsonl and page.html; the same call continues from the answers in it. `allow_missing` asks
   about the media that are there. `selector` answers with another selector at the same number of
   visual tokens, `frames` sets the most frames of a video, `blind` shows grey pictures, `limit` asks
   the first questions only, `batch` prompts are answered at a time, `threads` media are read at a

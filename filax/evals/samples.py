@@ -8,7 +8,7 @@ from filax.evals.html_page import Markup, element
 from filax.evals.results import Results, Row
 from filax.evals.thumbnails import MOST, Thumbnails, make_thumbnails
 
-MOST_ODD = 12  # Of each kind of odd answer.
+MOST_ODD = 12  # The most samples of each kind of odd answer.
 
 
 def pick_samples(answers: Sequence[Row], most: int = MOST) -> list[Row]:

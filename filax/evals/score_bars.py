@@ -8,7 +8,7 @@ from filax.evals import html_page
 from filax.evals.html_page import Markup, element, points
 
 SERIES = 6  # Colours; the scores of more runs are drawn as a table.
-MOST_GROUPS = 40  # Of a column; the rest is in result.json.
+MOST_GROUPS = 40  # The most groups of a column; the rest is in result.json.
 
 Groups = Mapping[str, Mapping[str, Any]]  # Value of a column -> its averages.
 

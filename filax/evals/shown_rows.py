@@ -12,7 +12,7 @@ from typing import Any
 from filax.evals.html_page import printable
 from filax.evals.results import Row
 
-MOST_CHARACTERS = 600  # Of a text on a page; the whole text is in answers.jsonl.
+MOST_CHARACTERS = 600  # The longest text on a page; the whole text is in answers.jsonl.
 FLAGS = dict(empty="empty", symbols="only symbols", repeats="repeats itself")
 _LETTER = re.compile(r"\(?([A-Za-z])\)?")
 

@@ -81,7 +81,7 @@ class HeldOutRows:
     self._mesh = setup.mesh
     self._reduction = config["optim"]["reduction"]
     self._losses = losses
-    self._key = jax.device_put(jax.random.key(0), setup.replicated)  # Of visual dropout.
+    self._key = jax.device_put(jax.random.key(0), setup.replicated)  # For visual dropout.
 
   def mean_losses(self, params: PyTree) -> dict[str, float]:
     """Kind -> mean loss; ALL -> that of all samples.

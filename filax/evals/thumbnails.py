@@ -14,9 +14,9 @@ from data_pipelines.media.frames import read_frames
 from data_pipelines.media.open import Limits, MediaError
 from data_pipelines.media.probe import probe
 
-MOST = 12  # Of a page.
+MOST = 12  # The most thumbnails of a page.
 SIDE = 256  # Pixels of the longer side.
-QUALITY = 72  # Of the JPEG.
+QUALITY = 72  # Quality of the JPEG.
 MOST_SECONDS = 60.0  # For all media of a page.
 LIMITS = Limits(open_seconds=5.0, decode_seconds=10.0)
 

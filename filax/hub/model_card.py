@@ -107,19 +107,26 @@ def _model(facts: CardFacts) -> str:
   infer = facts.config.get("infer", {})
   sampling = infer.get("sampling", {})
   selector = infer.get("selector", {})
+  if not sampling:
+    return "\n".join(["## Model", "", *table])
   reading = (
     f"It reads {sampling.get('frames', '?')} frames of a video ({sampling.get('name', '?')}), with "
-    f"selector {selector.get('name', '?')}. Computed in {model.get('dtype', '?')}."
+    f"selector {selector.get('name', '?')}."
   )
+  if "dtype" in model:
+    reading += f" Computed in {model['dtype']}."
   return "\n".join(["## Model", "", *table, "", reading])
 
 
 def _data(facts: CardFacts) -> str:
   data = facts.config.get("data", {})
+  if not data:
+    return ""
   lines = ["## Data", ""]
   for manifest, strategy in data.get("train", ()):
     lines.append(f"- `{manifest}`, {strategy}")
-  lines.append("")
+  if data.get("train"):
+    lines.append("")
   lines.append(
     f"Template `{data.get('template', '?')}`, time prompt `{data.get('time_prompt', '?')}`, frames "
     f"{json.dumps(data.get('sampling', {}))}."
@@ -131,6 +138,8 @@ def _data(facts: CardFacts) -> str:
 
 def _training(facts: CardFacts) -> str:
   config = facts.config
+  if "optim" not in config:
+    return ""  # An export does not say how it was trained.
   optim = config.get("optim", {})
   lines = [
     "## Training",

@@ -30,6 +30,7 @@ TOKENIZERS = ("tokenizer.json", "*.model")
 # Of a folder in PyTorch's form. Never: optimizer states, logs, or whatever else lies there.
 EXPORTED = (
   "*.safetensors",
+  "fila/*.safetensors",  # The weights of a merger, which PyTorch's own classes do not know.
   "*.gguf",
   "*.json",
   "*.model",
@@ -75,6 +76,8 @@ def stage_folder(
     raise ValueError(f"{source} is in a bucket. Copy it to this machine first.")
   source = pathlib.Path(files.absolute(source))
   out = pathlib.Path(files.absolute(out))
+  if not source.exists():
+    raise ValueError(f"There is no {source}. Give the folder of a run, or of `filax convert to`.")
   _make_folder(out)
   planned: list[StagedFile] = []
   if released.is_released(source):
@@ -130,10 +133,8 @@ def _stage_exported(source: pathlib.Path, out: pathlib.Path, published: Publishe
   if not source.is_dir():
     raise ValueError(f"{source} is a file. Give the folder of a run or of an export.")
   _copy(source, out, EXPORTED)
-  config = json.loads((source / "config.json").read_text())
-  fila = config.get("filax", config)
-  model = fila if "model" in fila else dict(model=dict(llm=dict(name=config.get("model_type", ""))))
-  _write_card(source, out, published, shared_config(model), {})
+  config = shared_config(released.described_config(source))
+  _write_card(source, out, published, config, {})
 
 
 def _write_card(
@@ -182,9 +183,10 @@ def _copy(source: pathlib.Path, out: pathlib.Path, patterns: Sequence[str]) -> N
   """Links or copies the files of a folder that match."""
   for pattern in patterns:
     for path in sorted(source.glob(pattern)):
-      target = out / path.name
+      target = out / path.relative_to(source)
       if not path.is_file() or target.exists():
         continue
+      target.parent.mkdir(exist_ok=True)
       try:
         os.link(path.resolve(), target)  # Weights of many gigabytes are not copied.
       except OSError:

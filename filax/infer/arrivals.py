@@ -80,7 +80,7 @@ class Arrivals:
           self.missed += 1
     except MediaError as failure:
       error = str(failure)
-    except Exception as failure:  # Whatever it is, the questions about what was seen go on.
+    except Exception as failure:  # Whatever it is, the questions about what was seen continue.
       error = f"{self._video.display_name}: {failure or type(failure).__name__}."
     self._queue.put(EndOfVideo(error))
     self._queue.put(None)

@@ -107,7 +107,8 @@ class Conversation:
   def ask_several(self, question: str, answers: int, *, seed: int = 0, **settings) -> list[Answer]:
     """Several answers to one question, which is read once.
 
-    The conversation goes on from the first. `settings` as `ask`; at temperature 0 all are alike.
+    The conversation continues from the first answer. settings: as in `ask`. At temperature 0, all
+    answers are the same.
     """
     streamed = self.stream(question, seed=seed, answers=answers, **settings)
     for _ in streamed:
@@ -119,7 +120,7 @@ class Conversation:
     question: str,
     *,
     seed: int = 0,
-    stop_strings: Sequence[str] = (),
+    stop_strings: Sequence[str] | str = (),
     answers: int = 1,
     **settings,
   ) -> "StreamedAnswer":

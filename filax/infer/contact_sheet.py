@@ -14,7 +14,7 @@ THEMES = dict(
   light=dict(paper="#ffffff", ink="#1d2129", faint="#6b7280", line="#d5d9e0"),
   dark=dict(paper="#171a21", ink="#e8eaee", faint="#9aa1ad", line="#353b47"),
 )
-DPI = 110  # Of the drawing; its unit is a pixel.
+DPI = 110  # Resolution of the drawing, whose unit is a pixel.
 GAP = 2  # Between thumbnails of a group.
 SPACE = 10  # Between groups.
 TITLE = 34  # Height of a title.

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding in chunks: a device call gives several tokens, and the state to go on from.
+"""Decoding in chunks: a device call gives several tokens, and the state to continue from.
 
-B rows, V vocabulary. `start_decoding` chooses the first token of every row from the logits of a
-prefill; every `decode_chunk` reads and chooses up to `steps` more. The state holds everything that
-a later chunk needs, so the tokens do not depend on the length of the chunks, and whoever stops
-asking for chunks leaves nothing running. The cache stays one buffer: it is donated to each call,
-updated in place, and handed back.
+`start_decoding` chooses the first token of every row from the logits of a prefill. Every
+`decode_chunk` then generates up to `steps` more. The state holds everything that a later chunk
+needs. So the tokens do not depend on the length of the chunks, and a caller may stop at any chunk
+without leaving anything running on the device.
+
+There is only one cache: it is donated to each call, updated in place, and returned. In shapes: B
+rows, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,16 +26,16 @@ from filax.models.video_lm import VideoLM
 from filax.ops import sampling
 from filax.parallel.rules import constrain
 
-NOTHING = -1  # In the place of an id: the row has ended.
-STEPS = 8  # Tokens of a chunk.
+NOTHING = -1  # Stands in place of a token id if the row has ended.
+STEPS = 8  # The number of tokens of a chunk.
 
 
 @struct.dataclass
 class Sampling:
-  """How tokens are chosen; arrays, so that no setting compiles anew.
+  """The settings by which tokens are chosen.
 
-  Of temperature, top_p, top_k, min_p and repetition_penalty there is one for all rows, or one per
-  row [B].
+  They are arrays, so that another setting needs no compilation. Temperature, top_p, top_k, min_p
+  and repetition_penalty are one number for all rows, or one per row [B].
   """
 
   temperature: Any  # float32; 0 is greedy.
@@ -49,19 +51,19 @@ class Sampling:
 class Decoding:
   """The state of B answers between two chunks."""
 
-  cache: Any  # Of all tokens but the last: Cache or RangeCaches.
+  cache: Any  # Cache or RangeCaches; it holds all tokens but the last.
   token: Int[Array, "B"]  # The last token of every row.
-  count: Int[Array, "B"]  # Tokens given.
-  limit: Int[Array, "B"]  # Tokens to give at most.
-  stopped: Bool[Array, "B"]  # Whether a stop id came.
-  step: Int[Array, "B"]  # Tokens drawn.
-  key: Key[Array, "B"]  # Of each row's seed.
-  row: Int[Array, "B"]  # Tells apart the answers of one seed (sampling.row_keys).
+  count: Int[Array, "B"]  # The number of tokens that were generated.
+  limit: Int[Array, "B"]  # The most tokens to generate.
+  stopped: Bool[Array, "B"]  # Whether a stop id was generated.
+  step: Int[Array, "B"]  # The number of random draws so far.
+  key: Key[Array, "B"]  # The random key of each row's seed.
+  row: Int[Array, "B"]  # Distinguishes several answers with one seed (sampling.row_keys).
   seen: Any = None  # bool [B V]: tokens of prompt and answer; None without a penalty.
 
   @property
   def active(self) -> Bool[Array, "B"]:
-    """Whether a row goes on."""
+    """Whether a row continues."""
     return ~self.stopped & (self.count < self.limit)
 
 
@@ -76,10 +78,10 @@ def sampling_settings(
   vocab: int | None = None,
   stop: Sequence[int] = (),
 ) -> Sampling:
-  """Settings of sampling as runtime arguments of the programs.
+  """Sampling settings as arrays, for the compiled programs.
 
-  The first five are numbers, or one number per row. `vocab` defaults to the model's vocabulary, and
-  is never beyond it.
+  The first five are numbers, or one number per row. vocab: the vocabulary of the model by default,
+  which is also the largest value.
   """
   vocab = model.vocab if vocab is None else min(vocab, model.vocab)
   return Sampling(
@@ -106,8 +108,8 @@ def start_decoding(
 ) -> tuple[Int[Array, "B 1"], Float[Array, "B 1"], Decoding]:
   """The first token of every row, from the logits of P prompts.
 
-  Each prompt begins `answers` rows, B = P * answers. `seen` are the tokens of the prompts, for a
-  repetition penalty. Returns ids, log-probabilities and the state, as `decode_chunk`.
+  Each prompt starts `answers` rows, so B = P * answers. seen: the tokens of the prompts, for a
+  repetition penalty. Returns ids, log-probabilities and the state, as `decode_chunk` does.
   """
   if answers > 1:
     logits = jnp.repeat(logits, answers, axis=0)
@@ -140,10 +142,10 @@ def decode_chunk(
 ) -> tuple[Int[Array, "B steps"], Float[Array, "B steps"], Decoding]:
   """Generates up to `steps` more tokens of every row.
 
-  This is one loop on the device. Returns their ids, the logarithms of their probabilities (float32;
-  under softmax of the logits, before a penalty, temperature and cuts), and the state to go on from.
-  An id is NOTHING from the stop id of its row on, and beyond its limit. The loop ends early when no
-  row goes on.
+  They are generated in one loop on the device. Returns the ids, their log-probabilities (float32),
+  and the state for the next chunk. After a row has ended, by a stop id or by its limit, its ids are
+  NOTHING. When all rows have ended, the loop ends early. The log-probabilities are those of the
+  plain softmax of the logits, before penalty, temperature and cuts.
   """
   batch = state.token.shape[0]
 
@@ -172,7 +174,7 @@ def decode_chunk(
 
 
 def _readable(state: Decoding) -> Decoding:
-  """The state with what the host reads on every process."""
+  """The state, with the fields that every process reads replicated."""
   return dataclasses.replace(
     state,
     stopped=constrain(state.stopped, "-"),
@@ -182,7 +184,7 @@ def _readable(state: Decoding) -> Decoding:
 
 
 def _next_logits(model: VideoLM, params, hidden: Float[Array, "B 1 D"]) -> Float[Array, "B rows"]:
-  """Logits of all rows of the table, padding included."""
+  """The logits of all rows of the output table, padding included."""
   result = model.apply({"params": params}, hidden, method="table_logits")
   logits = cast(Array, result)  # apply returns a pair only if some collection is mutable.
   return logits[:, 0]
@@ -191,9 +193,9 @@ def _next_logits(model: VideoLM, params, hidden: Float[Array, "B 1 D"]) -> Float
 def with_token(
   state: Decoding, logits: Float[Array, "B rows"], settings: Sampling, greedy: bool
 ) -> tuple[Int[Array, "B"], Float[Array, "B"], Decoding]:
-  """Chooses the next token of every active row.
+  """Chooses the next token of every row that continues.
 
-  Returns ids (NOTHING for rows that have ended), log-probabilities and the state.
+  Returns ids (NOTHING for rows that have ended), log-probabilities and the new state.
   """
   token, logprob = _choose_token(logits, state, settings, greedy)
   active = state.active
@@ -214,14 +216,14 @@ def with_token(
 
 
 def _choose_token(logits, state: Decoding, settings: Sampling, greedy: bool):
-  """(token [B], its log-probability [B]) from logits of the table.
+  """(token [B], its log-probability [B]) from logits of the output table.
 
-  greedy: all rows are greedy; otherwise those with temperature 0.
+  greedy: True if all rows are greedy. Otherwise, the rows with temperature 0 are.
   """
   real = jnp.arange(logits.shape[-1]) < settings.vocab
   logits = jnp.where(real, logits.astype(jnp.float32), -jnp.inf)
   scores = logits
-  if state.seen is not None:  # It is as wide as the vocabulary, the table may be wider.
+  if state.seen is not None:  # `seen` has one column per token; the table may have more.
     vocabulary = logits[:, : state.seen.shape[-1]]
     scores = sampling.penalised(vocabulary, state.seen, settings.repetition_penalty)
   token = sampling.greedy(scores)
@@ -253,10 +255,10 @@ def empty_decoding(cache, rows: int, seen: Bool[Array, "B V"] | None = None) -> 
 def decode_arguments(
   model: VideoLM, params: Any, rows: int, slots: Sequence[int], stops: int = 2
 ) -> tuple[Any, Decoding, Sampling]:
-  """Shapes of the arguments (params, state, settings) of `decode_chunk`.
+  """The shapes of the arguments (params, state, settings) of `decode_chunk`.
 
-  To compile ahead of time, from parameters or their shapes. `slots`: the places of the cache, one
-  number for each range of layers between the stages of visual dropout.
+  Use them to compile ahead of time. params: parameters or their shapes. slots: the number of places
+  in the cache of each range of layers between the stages of visual dropout.
   """
 
   def empty_state(params):

@@ -54,7 +54,7 @@ def _mesh_of_parameters(
     mesh = mesh_lib.make_mesh(dict(tensor=tensor, fsdp=-1), devices)
     try:
       rules.parameter_shardings(table, shapes, mesh)
-    except ValueError:  # A dimension does not split so many ways.
+    except ValueError:  # A dimension does not split this many ways.
       continue
     return mesh
   return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decodes and encodes long videos part by part.
 
-Only merged tokens stay in memory. For selectors that group neighbours; choosing selectors need all
-frames at once.
+Only merged tokens stay in memory. This works for selectors that group neighbouring frames. A
+selector that chooses scenes needs all frames at once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -37,15 +38,15 @@ from filax.models.layers_apart import stacked_leaves
 from filax.models.video_lm import VideoLM
 
 LONG_BYTES = 1 << 30  # An evaluation encodes a video with more bytes of frames part by part.
-PART = 128  # Approximate number of frames decoded and encoded at a time.
+PART = 128  # About this number of frames is decoded and encoded at a time.
 
 _WEIGHTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # Model -> digests.
 
 
 def can_stream(model: VideoLM) -> bool:
-  """Whether parts of a video can be encoded separately.
+  """Whether the parts of a video can be encoded separately.
 
-  True if groups are neighbouring frames.
+  They can if groups consist of neighbouring frames.
   """
   return not model.selector.needs_single
 
@@ -53,11 +54,11 @@ def can_stream(model: VideoLM) -> bool:
 def encode_timeline(
   loaded: LoadedModel, timeline: Timeline, folder: str | os.PathLike = ""
 ) -> tuple[DecodedVideo, EncodedMedia]:
-  """Reads and encodes a video under config.infer.sampling.
+  """Decodes and encodes a video, sampled as config.infer.sampling says.
 
-  The returned video has times but no frames. Merged tokens are cached in `folder` ("" = no cache)
-  under a hash of their inputs. Raises MediaError for unreadable media, ValueError for more frames
-  than the model's context holds.
+  The returned video has times but no frames. folder: caches the merged tokens under a hash of their
+  inputs; "" means no cache. Raises MediaError if the media cannot be read, and ValueError if the
+  video has more frames than the context of the model holds.
   """
   model = loaded.model
   sampling = loaded.processor.sampling
@@ -75,10 +76,9 @@ def encode_timeline(
 
 
 def encode_decoded(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
-  """Encodes a decoded video.
+  """Encodes a decoded video, part by part if groups are neighbouring frames.
 
-  Part by part, if its groups are neighbouring frames.
-  The same tokens as `encode_timeline`. Raises ValueError as encode.encode_video.
+  The tokens are those of `encode_timeline`. Raises ValueError as encode.encode_video does.
   """
   model = loaded.model
   if not can_stream(model):
@@ -195,9 +195,10 @@ def _encode_parts(loaded: LoadedModel, timeline: Timeline, times) -> tuple[jax.A
 def encode_parts(
   loaded: LoadedModel, parts: Iterable[np.ndarray], part: int
 ) -> Float[Array, "M D"]:
-  """The visual table of a video that comes in parts, newline last.
+  """The visual table of a video in parts; the newline is last.
 
-  parts: uint8 [t size size 3]; all but the last hold `part` frames, and each holds whole groups.
+  parts: uint8 [t size size 3]. Every part has `part` frames, except that the last one may be
+  shorter. Every part consists of whole groups.
   """
   model = loaded.model
   layout = model.layout()
@@ -207,7 +208,7 @@ def encode_parts(
   with loaded.on_mesh():
     for frames in parts:
       count = len(frames)
-      padding = np.repeat(frames[-1:], part - count, axis=0)  # So one program serves all parts.
+      padding = np.repeat(frames[-1:], part - count, axis=0)  # One program for all parts.
       frames = np.concatenate([frames, padding])
       visual = encode.EMBED(
         f"1 x {part} frames", model, loaded.params, frames[None], mask, no_images
@@ -219,7 +220,7 @@ def encode_parts(
 
 
 def part_length(model: VideoLM, frames: int) -> int:
-  """Frames of a part: whole units, or a whole short video."""
+  """The frames of a part: whole units, or a whole short video."""
   unit = frame_unit(model)
   return min(max(1, PART // unit) * unit, frames)
 
@@ -256,7 +257,8 @@ def _check_context(model: VideoLM, frames: int, tokens: int) -> None:
   if tokens < context:
     return
   positions = model.llm.positions
-  factor = float(-(-(tokens + 1024) // positions))  # Includes room for the question.
+  with_question = tokens + 1024
+  factor = float(math.ceil(with_question / positions))
   raise ValueError(
     f"{frames} frames are {tokens} visual tokens, and the model reads {context} positions. Lower "
     f"config.infer.sampling.frames (--frames) below {frames * context // tokens}, or set "

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generation: prefill, then decoding in chunks with a KV cache of static size.
 
+A prompt is padded to one of a few lengths (buckets), so that few programs are compiled. In shapes:
 B rows, L prompt positions (a bucket), M visual tokens, N new tokens (a bucket), V vocabulary.
 """
 
@@ -23,10 +24,10 @@ from filax.spec import TEXT, dropout_stages
 
 
 def ladder(low: int, high: int) -> tuple[int, ...]:
-  """Sizes from `low` to `high` that grow by a quarter or less.
+  """Sizes from `low` to `high`, which grow by a quarter or less.
 
-  Four sizes an octave, 4, 5, 6 and 7 times a power of two: memory for a size rounded up is at most
-  5/4 of what is used.
+  They are 4, 5, 6 and 7 times a power of two. So a size that is rounded up takes at most 5/4 of the
+  memory that it needs.
   """
   sizes: list[int] = []
   step = low // 4
@@ -39,15 +40,15 @@ def ladder(low: int, high: int) -> tuple[int, ...]:
 LENGTHS = ladder(64, 1_048_576)  # Buckets of prompts, L.
 NEW = ladder(16, 32_768)  # Buckets of new tokens, N: the cache holds L + N places.
 Integers = Sequence[int] | np.ndarray
-CHUNK = 4096  # Positions of a prompt that pass the layers at a time,
-CHUNK_ON_GPU = 65_536  # where a whole prompt is much faster, and memory is large.
+CHUNK = 4096  # Positions of a prompt that are computed at a time.
+CHUNK_ON_GPU = 65_536  # On a GPU, a whole prompt at once is much faster, and memory is large.
 
 
 @dataclasses.dataclass(frozen=True)
 class Generated:
   """New token ids of every row, without the stop id.
 
-  With several answers a prompt, those of a prompt follow one another.
+  If a prompt has several answers, their rows follow one another.
   """
 
   tokens: list[list[int]]
@@ -79,9 +80,9 @@ class TokenChunk:
   """The next tokens of every row."""
 
   ids: list[list[int]]  # Without the stop id.
-  logprobs: list[list[float]]  # Of the same tokens: the logarithm of each one's probability.
+  logprobs: list[list[float]]  # The logarithm of each token's probability.
   stopped: list[bool]  # Whether a stop id has ended the row.
-  seconds: float  # Of the device; those of the first chunk are the prefill's.
+  seconds: float  # Time of the device; for the first chunk, the time of the prefill.
 
 
 def generate(
@@ -92,7 +93,7 @@ def generate(
 ) -> Generated:
   """Continues B prompts of token ids to the end.
 
-  Collects all chunks of `stream`, and takes its settings.
+  settings: those of `stream`, whose chunks it collects.
   """
   rows = len(prompts) * settings.get("answers", 1)
   ids: list[list[int]] = [[] for _ in range(rows)]
@@ -131,14 +132,16 @@ def stream(
 ) -> Generator[TokenChunk, None, None]:
   """Continues B prompts of token ids, chunk by chunk.
 
-  Prompts are padded to a bucket of `lengths`. The first chunk is one token a row, after the
-  prefill; the others are up to `steps` tokens a row. A device call runs only when its chunk is
-  asked for: stopping the iteration cancels the answer. `table` [B M D] and `visual_index` (one list
-  per prompt) insert visual tokens. temperature 0 is greedy. `repetition_penalty` lowers tokens of
-  the prompt and of the answer, 1 none. Every prompt, read once, gets `answers` rows, which follow
-  one another. Ids from `vocab` on (default: the model's vocabulary) are never generated. The same
-  seed gives the same tokens, whatever `steps` is. `mesh` is the mesh of the parameters (default:
-  one device). Raises ValueError at once for an invalid setting, or a prompt beyond the context.
+  The first chunk, after the prefill, has one token per row; the others have up to `steps`. A chunk
+  is computed when it is asked for, so stopping the iteration cancels the answer. The same seed
+  gives the same tokens, whatever `steps` is.
+
+  table, visual_index: the visual tokens [B M D] and where they stand, one list per prompt.
+  temperature: 0 is greedy. repetition_penalty: makes tokens of the prompt and of the answer less
+  likely; 1 has no effect. answers: rows per prompt, which follow one another; the prompt is
+  computed once. vocab: ids from this number on are never generated (default: the vocabulary of the
+  model). lengths: buckets to which prompts are padded. mesh: that of the parameters (default: one
+  device). Raises ValueError at once for an invalid setting or a prompt beyond the context.
   """
   check_answer_settings(
     max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, answers
@@ -157,24 +160,19 @@ def stream(
     vocab=vocab,
     stop=stop,
   )
-  answering = _Answering(
-    limit=np.full(len(prompts) * answers, max_new_tokens, np.int32),
-    settings=settings,
-    seen=_seen_rows(model, prompts, index, answers) if repetition_penalty != 1 else None,
-    greedy=temperature == 0,
-    answers=answers,
-    steps=steps,
-  )
-  return _chunks(
-    language_model(model), params, padded, table, room, jax.random.key(seed), answering, mesh
-  )
+  limit = np.full(len(prompts) * answers, max_new_tokens, np.int32)
+  seen = _seen_rows(model, prompts, index, answers) if repetition_penalty != 1 else None
+  greedy = temperature == 0
+  answering = _Answering(limit, settings, seen, greedy, answers, steps)
+  key = jax.random.key(seed)
+  return _chunks(language_model(model), params, padded, table, room, key, answering, mesh)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Answering:
-  """How the answers of a batch are generated."""
+  """The settings with which the answers of a batch are generated."""
 
-  limit: np.ndarray  # int32 [B]: tokens of each answer at most.
+  limit: np.ndarray  # int32 [B]: the most tokens of each answer.
   settings: decoding.Sampling
   seen: np.ndarray | None  # bool [B V]: tokens of the prompts, for a repetition penalty.
   greedy: bool
@@ -241,9 +239,9 @@ def seen_tokens(
 
 
 def read_chunk(ids, logprobs, state, start: float) -> tuple[TokenChunk, bool]:
-  """(a chunk on the host, whether some row goes on).
+  """Waits for a chunk and copies it to the host.
 
-  Waits for the device.
+  Returns the chunk, and whether any row continues.
   """
   ids, logprobs, stopped, count, limit = jax.device_get(
     (ids, logprobs, state.stopped, state.count, state.limit)
@@ -312,7 +310,8 @@ def dropout_schedule(
   room = []
   for size in longest:
     room.append(min(length, bucket(int(size), lengths, "config.infer.lengths")))
-  return np.ascontiguousarray(kept.T)[:, :, None], tuple(room)
+  keep = np.ascontiguousarray(kept.T)[:, :, None]
+  return keep, tuple(room)
 
 
 def prefill(
@@ -322,6 +321,7 @@ def prefill(
 
   Returns the logits of the next token [B V] and the cache.
   """
+  chunk = CHUNK_ON_GPU if jax.default_backend() == "gpu" else CHUNK
   last, cache = model.apply(
     {"params": params},
     tokens,
@@ -331,7 +331,7 @@ def prefill(
     keep,
     room,
     spare,
-    CHUNK_ON_GPU if jax.default_backend() == "gpu" else CHUNK,
+    chunk,
     method="prefill",
   )
   return _next_logits(model, params, last[:, None]), cache
@@ -363,11 +363,11 @@ def language_model(model: VideoLM) -> VideoLM:
 
 
 def pad(rows: Sequence[Integers], length: int, value: int) -> np.ndarray:
-  """Lists of ints -> int32 [B length], filled up on the right."""
-  out = np.full((len(rows), length), value, np.int32)
-  for line, row in zip(out, rows, strict=True):
-    line[: len(row)] = row
-  return out
+  """Lists of integers -> int32 [B length], padded on the right."""
+  padded = np.full((len(rows), length), value, np.int32)
+  for padded_row, row in zip(padded, rows, strict=True):
+    padded_row[: len(row)] = row
+  return padded
 
 
 def context_length(model: VideoLM) -> int:

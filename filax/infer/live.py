@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A live session: frames arrive, and questions are answered about all of them so far.
 
-Frames are encoded group by group and read into the cache of the language model once. A question is
-answered on a branch, so that the next frames follow the frames before, not the question.
+Frames are encoded group by group, and their tokens are computed by the language model once. The
+keys and values of a question and its answer use places of the cache behind the video, which are
+free again afterwards. So the next frames follow the frames before, and not the question.
 """
 
 from collections.abc import Sequence
@@ -30,10 +31,10 @@ from filax.infer.text_stream import TextStream
 from filax.infer.video import frame_unit
 
 DROPS = ("oldest", "attended")
-SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p")  # Of an answer.
-MANY = 32  # Frames encoded at a time if as many wait.
-KEPT_SHARE = 0.75  # Of the budget that stays when it is full, so that drops are rare.
-NEWEST_SHARE = 0.25  # Of the kept groups that attention never drops.
+SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p")  # Settings of an answer.
+MANY = 32  # Frames that are encoded at a time, if at least this number waits.
+KEPT_SHARE = 0.75  # When the budget is full, this share of it is kept, so that drops are rare.
+NEWEST_SHARE = 0.25  # This share of the kept groups, the newest, is never dropped by attention.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +57,18 @@ class LiveSession:
     live.append(frames, times)  # uint8 [t h w 3] of any size, seconds [t]
     print(live.ask("What happens?").text)
 
-  `tokens`: visual tokens held at most; `memory`: bytes of the cache, instead. Beyond it, whole
-  groups of frames are dropped until three quarters are left: the "oldest", or the least "attended"
-  by the last question (by the empty question before the first), never the newest quarter. `room`:
-  places for a question and its answer. The cache is allocated at once, so that memory does not grow
-  and no append compiles anew. No visual token is dropped inside the llm (config.model.llm.dropout
-  is off): which ones are would depend on the question. Questions do not see one another.
+  tokens: the budget, as the most visual tokens that are held. memory: the budget in bytes of the
+  cache, instead. room: places for a question and its answer. drop: which groups of frames are
+  dropped when the budget is full, until three quarters of it are left. "oldest" drops the oldest
+  groups. "attended" drops those to which the last question paid the least attention (before the
+  first question, an empty question decides), but never the newest quarter.
 
-  A selector that chooses scenes needs the whole video. Such a model reads consecutive groups of
-  frames here, as it does in training (`selector` is then "uniform"). Methods may be called from
+  The cache is allocated at the start, so memory does not grow, and no append compiles anything.
+  Questions do not see one another. No visual token is dropped inside the llm
+  (config.model.llm.dropout is off), because the choice would depend on the question.
+
+  A selector that chooses scenes needs the whole video. With such a model, the session uses groups
+  of neighbouring frames, as in training (`selector` is then "uniform"). Methods may be called from
   several threads. Raises ValueError for a budget that holds no clip, or exceeds the context.
   """
 
@@ -96,7 +100,7 @@ class LiveSession:
     self._times: list[np.ndarray] = []  # Seconds [K] of the frames of each group held.
     self._frames = 0
     self._dropped = 0
-    self._seconds = 0.0  # Of the newest frame read.
+    self._seconds = 0.0  # Time of the newest frame in the cache.
     self._newline: Any = None  # Its row of a visual table, [1 1 D], after the first clip.
     self._probe = ""  # The last question, whose attention decides.
     self._cache = LiveCache(self.loaded, self.budget.slots)
@@ -117,11 +121,11 @@ class LiveSession:
     )
 
   def append(self, frames: np.ndarray, times: Sequence[float] | np.ndarray) -> None:
-    """Sees frames uint8 [t h w 3] at their seconds [t].
+    """Adds frames uint8 [t h w 3] and their seconds [t].
 
-    Seconds never fall. A frame is read when its group, and the clip of the encoder, is whole. While
-    an answer is being generated, frames wait for its end. Raises ValueError for other arrays; the
-    session stays as it is.
+    Seconds must not decrease. A frame is encoded when its group and its clip are complete. While an
+    answer is generated, frames wait until its end. Raises ValueError for invalid arrays, without a
+    change of the session.
     """
     with self._lock:
       self._waiting.add_frames(frames, times)
@@ -129,11 +133,11 @@ class LiveSession:
         self._read_waiting()
 
   def ask(self, question: str, *, seed: int = 0, **settings) -> Answer:
-    """Answers a question about what was seen.
+    """Answers a question about everything that was seen so far.
 
-    `settings`: max_new_tokens, temperature (0 is greedy), top_p, top_k and min_p; None means the
-    value of config.infer. The answer ends before the first of `stop_strings`. Raises ValueError
-    before the first whole clip, and for a question beyond `room`.
+    settings: max_new_tokens, temperature (0 is greedy), top_p, top_k and min_p; None means the
+    value of config.infer. The answer ends before the first of `stop_strings`. Raises ValueError if
+    no clip is complete yet, and if the question does not fit in `room`.
     """
     streamed = self.stream(question, seed=seed, **settings)
     for _ in streamed:
@@ -141,12 +145,12 @@ class LiveSession:
     return streamed.answer
 
   def stream(
-    self, question: str, *, seed: int = 0, stop_strings: Sequence[str] = (), **settings
+    self, question: str, *, seed: int = 0, stop_strings: Sequence[str] | str = (), **settings
   ) -> StreamedAnswer:
     """The answer of `ask`, piece by piece while it is generated.
 
-    Stopping the iteration, or `cancel_answer`, ends it. Raises RuntimeError while another answer is
-    open.
+    To end it early, stop the iteration or call `cancel_answer`. Raises RuntimeError while another
+    answer is open.
     """
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
@@ -196,15 +200,15 @@ class LiveSession:
       answer.close()
 
   def _open_answer(self) -> "LiveAnswer | None":
-    """The answer that uses the cache.
+    """The answer that uses the cache now.
 
-    None if it is over, or nobody holds it any more.
+    None if it has ended, or if its caller has dropped it.
     """
     answer = None if self._open is None else self._open()
     return answer if answer is not None and answer.is_open else None
 
   def _read_waiting(self) -> None:
-    """Reads all whole clips that wait."""
+    """Encodes all complete clips that wait."""
     unit = frame_unit(self.loaded.model)
     many = max(1, MANY // unit) * unit
     while len(self._waiting) >= unit:
@@ -212,12 +216,12 @@ class LiveSession:
       self._read_clips(*self._waiting.take_frames(count))
 
   def _fits(self, frames: int) -> bool:
-    """Whether so many frames are a small part of the budget."""
+    """Whether this many frames are a small part of the budget."""
     groups = frames // self.loaded.model.selector.size
     return 4 * groups <= self.budget.groups
 
   def _read_clips(self, frames: np.ndarray, seconds: np.ndarray) -> None:
-    """Encodes whole clips and reads their tokens into the cache."""
+    """Encodes complete clips, and adds their tokens to the cache."""
     model = self.loaded.model
     count = len(frames)
     groups = count // model.selector.size
@@ -241,7 +245,7 @@ class LiveSession:
     self._seconds = float(seconds[-1])
 
   def _read_head(self) -> None:
-    """Reads the words before the video."""
+    """Adds the text before the video to the cache."""
     head = self._prompt.head
     for first in range(0, len(head.tokens), CHUNK):
       part = IndexedTokens(head.tokens[first : first + CHUNK], head.index[first : first + CHUNK])
@@ -249,7 +253,7 @@ class LiveSession:
       self._cache.add_tokens(part, self._newline, size)
 
   def _make_room(self, groups: int) -> None:
-    """Drops groups, if as many more would exceed the budget."""
+    """Drops groups, if this many more would exceed the budget."""
     limit = self.budget.groups
     if len(self._times) + groups <= limit:
       return

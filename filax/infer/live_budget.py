@@ -82,7 +82,7 @@ class LiveBudget:
       )
 
   def _largest(self, places: int) -> int:
-    """The most groups that fit in so many places with everything else."""
+    """The most groups that fit in this many places with everything else."""
     groups = range(1 + max(0, places) // self._prompt.group_tokens)
     return max(0, bisect.bisect_right(groups, places, key=self._places) - 1)
 
@@ -92,7 +92,7 @@ class LiveBudget:
     return len(self._prompt.head.tokens) + video + self._question_places(groups)
 
   def _question_places(self, groups: int) -> int:
-    """Places for a question about so many groups, and its answer."""
+    """Places for a question about this many groups, and its answer."""
     return self._prompt.longest_question(max(1, groups)) + self._room
 
 

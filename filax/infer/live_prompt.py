@@ -65,7 +65,7 @@ class VideoPrompt:
     return IndexedTokens(prompt.tokens[start:], index.astype(np.int32))
 
   def longest_question(self, groups: int) -> int:
-    """The number of tokens of the empty question after so many groups.
+    """The number of tokens of the empty question after this many groups.
 
     With times that are as long as any.
     """

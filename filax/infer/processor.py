@@ -106,7 +106,7 @@ class Processor:
   def limits(self) -> Limits:
     """Bounds on opening and decoding a medium.
 
-    Older checkpoints lack image_pixels.
+    Older checkpoints have no image_pixels, so they get the default.
     """
     return Limits(
       open_seconds=self.data["open_seconds"],

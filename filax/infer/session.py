@@ -42,13 +42,13 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Session(LoadedModel):
-  """A loaded checkpoint that answers: its model, params and processor.
+  """A loaded checkpoint that answers questions: its model, params and processor.
 
     session = filax.load("runs/demo/stage2")
     print(session.ask("lecture.mp4", "When is the proof finished?"))
 
-  It unpacks into (model, params). A video is a path, which is read under config.infer.sampling, or
-  a DecodedVideo of read_video.
+  A video is a path, whose frames are sampled as config.infer.sampling says, or a DecodedVideo of
+  read_video. `model, params = session` unpacks a session.
   """
 
   def __iter__(self) -> Iterator:
@@ -58,18 +58,18 @@ class Session(LoadedModel):
   def conversation(
     self, video: VideoSource | None, encode_cache: str | os.PathLike = ""
   ) -> Conversation:
-    """A conversation about a video, which is encoded once.
+    """A conversation about a video, or without one (None).
 
-    video: None for a conversation without one.
+    The video is encoded once, for all questions.
     """
     return Conversation(self, video, encode_cache)
 
   def ask(self, video: VideoSource | None, text: str, *, seed: int = 0, **settings) -> str:
-    """The answer to one question about a video, or without one (None).
+    """The answer to a question about a video, or without one (None).
 
-    `settings` are those of Conversation.ask: max_new_tokens, temperature (0 is greedy), top_p,
-    top_k, min_p, repetition_penalty and stop_strings; None means the value of config.infer. Raises
-    ValueError with one sentence for bad media.
+    settings: max_new_tokens, temperature (0 is greedy), top_p, top_k, min_p, repetition_penalty and
+    stop_strings, as in Conversation.ask. A setting that is None or absent has its value of
+    config.infer. Raises ValueError, with one sentence, if the video cannot be read.
     """
     return self.conversation(video).ask(text, seed=seed, **settings).text
 
@@ -82,9 +82,9 @@ class Session(LoadedModel):
     return self.conversation(video).stream(text, seed=seed, **settings)
 
   def live(self, **settings) -> LiveSession:
-    """A session about a video that still grows (filax.infer.live.LiveSession).
+    """A session about a video that is still being recorded (filax.infer.live.LiveSession).
 
-    `settings`: its budget (tokens or memory), drop and room.
+    settings: its budget (tokens or memory), drop and room.
     """
     return LiveSession(self, **settings)
 
@@ -137,17 +137,20 @@ def load(
     session = filax.load("runs/demo/stage2")
     print(session.ask("lecture.mp4", "When is the proof finished?"))
 
-  On a CPU the parameters of the llm's layers are apart (filax.models.layers_apart).
-  Frames are selected by config.infer.selector; `session.processor` holds tokenizer and templates.
-  `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to shard the parameters over several devices, or
-  a layout of all devices by name (filax.infer.device_mesh); default: the first device.
-  `param_dtype`: "bfloat16" halves their memory; default: the dtype of training. `dtype`: that of
-  parameters and computation; default: the config's. `quantise`: "int8" or "nf4" holds the kernels
-  of all blocks in 8 or 4 bits. `components`: modules from which the
-  checkpoint's config may import custom components, such as ["my_lab"]; no other code is imported.
-  Raises OSError without a readable checkpoint, ValueError if its tokenizer is missing or has more
-  ids than the model, or if a parameter is missing. A checkpoint of a language model alone answers
-  questions without a video.
+  mesh: the sizes of mesh axes, such as dict(tensor=4), to shard the parameters over several
+  devices, or the name of a layout of all devices (filax.infer.device_mesh). Default: the first
+  device.
+  dtype: the dtype of parameters and computation. Default: as in the config.
+  param_dtype: the dtype of parameters; "bfloat16" halves their memory. Default: as in training.
+  quantise: "int8" or "nf4" stores the kernels of all blocks in 8 or 4 bits.
+  components: modules from which the checkpoint's config may import custom components, such as
+  ["my_lab"]. No other code is imported.
+
+  A checkpoint of a language model alone answers questions without a video. On a CPU, each layer of
+  the llm has its own arrays of parameters (filax.models.layers_apart).
+
+  Raises OSError if the checkpoint cannot be read, and ValueError if a parameter is missing, or if
+  the tokenizer is missing or has more ids than the model.
   """
   compilation_cache.enable()
   source = str(path)
@@ -173,7 +176,7 @@ def load(
 
 
 def _with_dtypes(model: Mapping[str, Any], dtype: str, param_dtype: str) -> dict[str, Any]:
-  """config.model with other dtypes; "" keeps one.
+  """config.model with other dtypes; "" keeps the dtype of the config.
 
   Raises ValueError for an unknown dtype.
   """
@@ -242,7 +245,7 @@ def _with_sharding(
 
 
 def find_tokenizer(path: epath.PathLike, configured: str) -> tokenizers.Tokenizer:
-  """The tokenizer beside a run, otherwise the configured tokenizer.
+  """Loads the tokenizer beside a run, or else the configured one.
 
   Raises ValueError if neither exists.
   """

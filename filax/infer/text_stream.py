@@ -13,12 +13,18 @@ class TextStream:
 
   The pieces together are `decode(ids).strip()`. A letter of several tokens is held back until it is
   complete, and white space until a letter follows it. The text ends before the first of the stop
-  strings, wherever tokens begin and end; what may be the beginning of one is held back.
+  strings (or the only one), wherever tokens begin and end; what may be the beginning of one is held
+  back. Raises ValueError for an empty stop string, which would end every answer at once.
   """
 
-  def __init__(self, decode: Callable[[Sequence[int]], str], stop_strings: Sequence[str] = ()):
+  def __init__(
+    self, decode: Callable[[Sequence[int]], str], stop_strings: Sequence[str] | str = ()
+  ):
     self._decode = decode
-    self._stop_strings = tuple(stop_strings)
+    is_single = isinstance(stop_strings, str)
+    self._stop_strings = (str(stop_strings),) if is_single else tuple(stop_strings)
+    if "" in self._stop_strings:
+      raise ValueError("A stop string must not be empty.")
     self._ids: list[int] = []
     self._settled = ""  # Text of the ids before `_first`.
     self._first = 0
@@ -50,7 +56,7 @@ class TextStream:
   def _whole_text(self) -> str:
     """The text of all ids, of which only the last are decoded.
 
-    A window begins anew where the text of its last ids alone is the end of its text.
+    A window begins again where the text of its last ids alone is the end of its text.
     """
     window = self._decode(self._ids[self._first :])
     text = self._settled + window

@@ -142,7 +142,7 @@ def check_components(
 ) -> None:
   """Checks that a checkpoint's config names only allowed modules.
 
-  Components must be FiLax's own files, or lie in the modules `allowed` ("my_lab"). `config` is any
+  Components must be FiLax's own files, or are in the modules `allowed` ("my_lab"). `config` is any
   value of a JSON file. Imports nothing. Raises ValueError for any other component.
   """
   if isinstance(allowed, str):
@@ -209,7 +209,7 @@ def build_video_lm(config: Section, selector: Section | None = None):
 def parameter_shapes(model) -> dict[str, Any]:
   """The parameters of a VideoLM as a tree of ShapeDtypeStructs.
 
-  Uses no device.
+  No device is used.
   """
   import jax
 
@@ -235,7 +235,7 @@ def _shapes(model) -> dict[str, Any]:
 def dense_kernels(model) -> dict[str, "DenseKernel"]:
   """Path -> the kernel of every `Dense` of a VideoLM.
 
-  Uses no device.
+  No device is used.
   """
   from flax import linen as nn
   import jax

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Base class of decoders: embeddings, blocks, cache and output projection.
+"""The base class of language models: embeddings, blocks, cache and output projection.
 
-A subclass sets its `block` and its `dims`, the rows of DIMS of its parameters:
+A subclass sets `block`, the module of a layer, and `dims`, the rows of DIMS of its parameters:
 
   class Qwen2(Decoder):
     block = Qwen2Block
@@ -9,6 +9,7 @@ A subclass sets its `block` and its `dims`, the rows of DIMS of its parameters:
 """
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 from flax import linen as nn
@@ -27,13 +28,13 @@ from filax.ops.attention.choice import UNKNOWN
 from filax.parallel.rules import constrain
 from filax.spec import dropout_stages
 
-ROWS = 512  # Vocabulary rows are padded to a multiple, so that any mesh divides them.
+ROWS = 512  # The vocabulary is padded to a multiple of this, so that every mesh divides it.
 
 
 class _DecoderParts:
   """Class attributes of a decoder.
 
-  They are not dataclass fields, so they are no arguments of a config.
+  They are not dataclass fields, so a config cannot set them.
   """
 
   block: type[nn.Module]  # (x, cache, rotation, q_at, slots, samples[, probe])
@@ -43,10 +44,10 @@ class _DecoderParts:
 class Decoder(nn.Module, _DecoderParts, LLM):
   """A decoder from embeddings to hidden states.
 
-  Callers apply the output projection (`head`, `logits`). `yarn` = (factor, trained positions)
-  extends the context beyond the trained length. `dropout` sets the stages at which visual tokens
-  are dropped (filax.spec.dropout_stages). `dropout_queries` applies to training only; in inference
-  the last token of the prompt is the query.
+  The output projection is separate: callers use `head` or `logits`. yarn: extends the context
+  beyond the trained length. dropout: the stages at which visual tokens are dropped
+  (filax.spec.dropout_stages). dropout_queries: the queries in training; in inference, the last
+  token of the prompt is the query.
   """
 
   width: int
@@ -81,11 +82,11 @@ class Decoder(nn.Module, _DecoderParts, LLM):
 
   @property
   def vocab_rows(self) -> int:
-    """Rows of the embedding table, padding included.
+    """The number of rows of the embedding table, padding included.
 
-    Logits of rows beyond `vocab` are meaningless.
+    The logits of rows from `vocab` on are meaningless.
     """
-    return -(-self.vocab // ROWS) * ROWS
+    return math.ceil(self.vocab / ROWS) * ROWS
 
   def setup(self):
     types = float_types(self)
@@ -117,17 +118,18 @@ class Decoder(nn.Module, _DecoderParts, LLM):
   ) -> tuple[Float[Array, "B L D"], Cache | visual_dropout.RangeCaches | None]:
     """All layers and the final norm, with an optional cache.
 
-    Returns normalised hidden states and the cache with the new tokens written. Without a cache a
-    query attends to its own segment; with a cache, to all cached tokens of its row. `lengths` [B]
-    counts the real tokens of each row if `x` is padded on the right (default: all). `place` is the
-    index of a token in its row, for rows that are not in natural order. No token is dropped here;
-    with `RangeCaches`, each range of layers continues from its own cache. `samples`: as in
-    `blocks`.
+    Returns the normalised hidden states, and the cache with the keys and values of the new tokens.
+    Without a cache, a token attends to its own segment; with a cache, to all cached tokens of its
+    row. No token is dropped here; with `RangeCaches`, each range of layers uses its own cache.
+
+    lengths: the number of real tokens of each row, if `x` is padded on the right (default: all).
+    place: the index of each token in its row, for rows that are not in natural order. samples: as
+    in `blocks`.
     """
     if isinstance(cache, visual_dropout.RangeCaches):
       return visual_dropout.extend(self, x, positions, cache, lengths)
     x, cache = self.blocks(x, positions, segment_ids, cache, lengths, place, samples=samples)
-    if self.is_initializing():  # Initialising the llm alone creates both tables, too.
+    if self.is_initializing():  # Create the embedding and output tables, too.
       self.embed(positions)
       self.head()
     return self.normalise(x), cache
@@ -144,11 +146,11 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     stop: int | None = None,
     samples: int = UNKNOWN,
   ) -> tuple[Float[Array, "B L D"], Cache | None]:
-    """Layers start..stop, before the final norm.
+    """The layers from `start` to `stop` - 1, without the final norm.
 
-    `cache` is the cache of these layers. `samples` is the most segments of a row, if they follow
-    one another and padding ends the row: the fastest kernels need it. With a cache, samples=1 says
-    that the cache is empty, so that the tokens attend to each other alone.
+    cache: that of these layers. samples: the most segments of a row, provided that the segments
+    follow one another and padding ends the row; the fastest kernels need to know it. With a cache,
+    samples = 1 states that the cache is empty, so that the tokens attend only to each other.
     """
     batch, length, _ = x.shape
     first_slot = jnp.zeros((batch,), jnp.int32) if cache is None else cache.length
@@ -180,9 +182,9 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     layer: int,
     words: str,
   ) -> tuple[Float[Array, "B L H d"], Float[Array, "B L K d"]]:
-    """Queries and keys of x, as `layer` computes them.
+    """The queries and keys that `layer` computes from x.
 
-    `words` is the dimension word of L.
+    words: the dimension word of L.
     """
     x = x.astype(self.dtype)
     rotation = self._rotation(positions)
@@ -207,10 +209,10 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     return self.lm_head(self.width)
 
   def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
-    """float32 logits of all rows of the table.
+    """float32 logits of all rows of the output table.
 
-    Those from `vocab` on are meaningless. The product runs over the table as it lies: a transposed
-    or shortened table would be a copy.
+    Those from `vocab` on are meaningless. The product uses the table as it is stored, because a
+    transposed or shortened table would be a copy.
     """
     if self.tied:
       return self.embed_tokens.row_products(hidden)
@@ -219,7 +221,7 @@ class Decoder(nn.Module, _DecoderParts, LLM):
   def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """float32 logits of the real vocabulary."""
     logits = lax.optimization_barrier(self.table_logits(hidden))
-    return logits[..., : self.vocab]  # Without the barrier, XLA shortens the table instead.
+    return logits[..., : self.vocab]  # Without the barrier, XLA would shorten the table instead.
 
   def empty_cache(
     self,
@@ -227,10 +229,10 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     slots: int,
     layers: int | None = None,
   ) -> Cache:
-    """A cache of `slots` places for `layers` (default: all) layers.
+    """A cache of `slots` places for `layers` layers (default: all).
 
-    Its layers are stacked as the parameters are, or apart (filax.models.stack.Stack); outside
-    `apply` they are stacked.
+    The layers are stacked in one array, or are separate arrays, as in the parameters
+    (filax.models.stack.Stack). Outside of `apply`, they are stacked.
     """
     layers = layers or self.depth
     length = jnp.zeros((batch,), jnp.int32)

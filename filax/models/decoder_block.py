@@ -30,7 +30,7 @@ class CausalAttention(nn.Module):
   kv_heads: int
   head_dim: int
   attend: tuple[str, str, int]  # Kernel, strategy over the mesh axis seq, degree of ulysses.
-  eps: float = 1e-6  # Of norms on queries and keys.
+  eps: float = 1e-6  # For norms on queries and keys.
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 

@@ -3,7 +3,7 @@
 
 Tracing a model for them takes a second. They lie beside the compiled programs
 (filax.compilation_cache), under a key of the model's settings, the code that defines its parameters
-and the version of flax; whoever switches that folder off switches this off.
+and the version of flax; the one who switches that folder off switches this off.
 """
 
 from collections.abc import Callable

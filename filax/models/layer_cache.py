@@ -84,6 +84,18 @@ class Cache:
       jnp.pad(self.length, (0, rows - batch)),
     )
 
+  def at_rows(self, rows: Int[Array, "count"]) -> "Cache":
+    """The cache of some of its rows, in this order."""
+    batch = self.length.shape[0]
+
+    def take(x):
+      if x.ndim == 5:
+        return jnp.take(x, rows, axis=1)
+      by_row = x.reshape(batch, -1, *x.shape[1:])  # Rows and heads are one axis.
+      return jnp.take(by_row, rows, axis=0).reshape(-1, *x.shape[1:])
+
+    return Cache(jax.tree.map(take, self.k), jax.tree.map(take, self.v), self.length[rows])
+
 
 @struct.dataclass
 class LayerCache:

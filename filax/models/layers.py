@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers shared by the models.
 
-Parameters have `param_dtype`, computation has `dtype`, norms are float32.
+Parameters are stored in `param_dtype`, and products are computed in `dtype`. Norms are computed in
+float32.
 """
 
 from collections.abc import Callable
@@ -53,11 +54,11 @@ REMAT = {
 def flat_dot_general(
   lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None, **kw
 ):
-  """lax.dot_general that merges an activation's leading dimensions on one device.
+  """lax.dot_general that merges the leading dimensions of an activation on one device.
 
-  On a single device a [B L D] x [D F] product, and especially its gradient, then are plain matrix
-  products, twice as fast on a CPU. On a mesh the dimensions stay apart, because B and L lie on
-  different axes.
+  On one device, a product [B L D] x [D F] and its gradient then become plain matrix products, which
+  are twice as fast on a CPU. On a mesh the dimensions stay separate, because B and L are sharded
+  over different axes.
   """
   options = dict(precision=precision, preferred_element_type=preferred_element_type, **kw)
   (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
@@ -83,8 +84,8 @@ def float_types(module: nn.Module) -> dict[str, Any]:
 class Dense(nn.DenseGeneral):
   """flax's DenseGeneral with `flat_dot_general`, adapters and quantised kernels.
 
-  Used for all matrix products of a block. Adapters (filax.models.lora) and a quantised kernel
-  (filax.models.quantised) count wherever they are among the parameters.
+  All matrix products of a block use this class. Adapters (filax.models.lora) and a quantised kernel
+  (filax.models.quantised) are used if they are among the parameters.
   """
 
   dot_general: Any = flat_dot_general
@@ -101,7 +102,8 @@ class Dense(nn.DenseGeneral):
   def param(self, name, *args, **options):
     """A parameter; `args` are its initialiser, its shape and its dtype.
 
-    flax would trace the initialiser at each use to compare shapes, which takes long.
+    flax's own method traces the initialiser at each use to compare shapes, which is slow. This
+    method compares the shapes directly.
     """
     if name == "kernel" and self.has_variable("params", quantised.CODES):
       return quantised.kernel_of(self)

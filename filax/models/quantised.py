@@ -113,7 +113,7 @@ def kernel_of(module: nn.DenseGeneral) -> jax.Array:
 def quantised_kernels(kernels: Mapping[str, DenseKernel]) -> dict[str, DenseKernel]:
   """The kernels that are codes in a quantised base.
 
-  Those of stacked blocks."""
+  They are the kernels of stacked blocks."""
   return {path: kernel for path, kernel in kernels.items() if kernel.stacked}
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The five roles of a VideoLM: required members and defaults.
+"""The five roles of a VideoLM: the members that a component must have, and defaults.
 
-A component is a flax module that inherits from its role, `class Median(nn.Module, Merger)`. It
-must define the abstract members, and overrides defaults only where it differs.
+A component is a flax module that inherits from its role, such as `class Median(nn.Module, Merger)`.
+It must define the abstract members. The other members have defaults, which it may override.
 
-Letters of shapes: B batch, T frames, c frames of a clip, G groups, K frames in a group, N and n
-visual tokens, E width of the encoder, D of the llm, L text positions, R packed rows.
+The letters in shapes: B batch, T frames, c frames of a clip, G groups, K frames of a group, N and n
+visual tokens, E width of the encoder, D width of the llm, L text positions, R packed rows.
 """
 
 from abc import abstractmethod
@@ -25,8 +25,8 @@ Grid = tuple[int, int]  # Rows and columns of visual tokens.
 class Encoder(Protocol):
   """A vision encoder.
 
-  uint8 clips [B c h w 3] -> features [B c N E], N row-major patches. c is `clip`, or 1 for a still
-  picture.
+  It maps uint8 clips [B c h w 3] to features [B c N E]. N counts the patches of a frame, in
+  row-major order. c is `clip`, or 1 for a still picture.
   """
 
   size: int  # Pixels of a picture's side.
@@ -59,21 +59,22 @@ class PatchEncoder(Encoder, Protocol):
 
 @struct.dataclass
 class Groups:
-  """Groups of frames in time order.
+  """Groups of frames.
 
-  The frames of each group are in time order, too.
+  The groups, and the frames of each group, are in time order.
   """
 
   tokens: Any  # [B G K N E]
-  index: Any  # int32 [B G K]: the slot of each frame among the T of its row.
+  index: Any  # int32 [B G K]: which of the T frames of its row each frame is.
   mask: Any  # bool [B G]: False for groups of padding.
 
 
 @runtime_checkable
 class Selector(Protocol):
-  """Puts the frames of a video into groups.
+  """Selects frames of a video and puts them into groups.
 
-  Tokens of frames [B T N E] and their mask [B T] -> `Groups`. A selector has no parameters.
+  It takes the tokens of the frames [B T N E] and their mask [B T], and returns `Groups`. A selector
+  has no parameters.
   """
 
   size: int  # K
@@ -82,15 +83,15 @@ class Selector(Protocol):
 
   @property
   def representative(self) -> int:
-    """The index, 0..K-1, of a group's representative frame.
+    """Which frame, from 0 to K-1, represents a group.
 
-    By default the middle frame.
+    By default it is the middle one.
     """
     return self.size // 2
 
   @abstractmethod
   def groups(self, frames: int) -> int:
-    """G for T = `frames`.
+    """The number G of groups of T = `frames` frames.
 
     Raises ValueError for an invalid number of frames.
     """
@@ -108,7 +109,8 @@ class Selector(Protocol):
 class Merger(Protocol):
   """Merges the frames of a group into one set of tokens.
 
-  [B G K N E] -> [B G n E]. The defaults suit a merger whose result has the grid of one frame.
+  It maps [B G K N E] to [B G n E]. The defaults are for a merger whose result has as many tokens as
+  one frame, in the same grid.
   """
 
   # The values of config.model.merge_stage that it allows.
@@ -172,7 +174,7 @@ class Projector(Protocol):
   def newline_vector(self) -> Float[Array, "D"]:
     """The vector at the end of a row, group or video.
 
-    Zeros if the projector has no newline.
+    It is zero if the projector has no newline.
     """
     ...
 
@@ -181,9 +183,9 @@ class Projector(Protocol):
 class LLM(Protocol):
   """A decoder.
 
-  Embedded tokens [B L D] -> normalised hidden states [B L D]. Visual dropout
-  (filax.models.visual_dropout) uses only `blocks`, `query_key`, `normalise`, `empty_cache`,
-  `ranges` and `stages`. Without `stages` nothing is dropped.
+  It maps embedded tokens [B L D] to normalised hidden states [B L D]. Visual dropout
+  (filax.models.visual_dropout) uses only the members `blocks`, `query_key`, `normalise`,
+  `empty_cache`, `ranges` and `stages`. Without `stages`, no token is dropped.
   """
 
   width: int  # D
@@ -225,7 +227,7 @@ class LLM(Protocol):
   ) -> tuple[Float[Array, "B L D"], Any]:
     """All layers and the final norm, with an optional cache.
 
-    Returns hidden states and the cache with the new tokens written.
+    Returns the hidden states, and the cache with the keys and values of the new tokens.
     """
     ...
 
@@ -242,10 +244,10 @@ class LLM(Protocol):
     stop: int | None = None,
     samples: int = 0,
   ) -> tuple[Float[Array, "B L D"], Any]:
-    """Layers start..stop, before the final norm.
+    """The layers from `start` to `stop` - 1, without the final norm.
 
-    `cache` is the cache of these layers. `samples` is the most segments of a row, 0 if unknown;
-    with a cache, 1 says that it is empty.
+    cache: that of these layers. samples: the most segments of a row; 0 if unknown. With a cache,
+    samples = 1 states that the cache is empty.
     """
     ...
 
@@ -262,10 +264,10 @@ class LLM(Protocol):
     layer: int,
     words: str,
   ) -> tuple[Float[Array, "B L H d"], Float[Array, "B L K d"]]:
-    """Queries and keys of x, as `layer` computes them.
+    """The queries and keys that `layer` computes from x.
 
-    No gradient flows to the layer's parameters. `words` is the dimension word of the places
-    (filax.parallel.rules): "seq", or "-".
+    No gradient flows to the parameters of the layer. words: the dimension word of the L places
+    (filax.parallel.rules), "seq" or "-".
     """
     ...
 
@@ -273,7 +275,7 @@ class LLM(Protocol):
   def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Any:
     """A cache of `slots` places for `layers` layers (default: all).
 
-    It has a field `length` [B].
+    Its field `length` [B] counts the tokens of each row.
     """
     ...
 
@@ -283,9 +285,9 @@ class LLM(Protocol):
     ...
 
   def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
-    """float32 logits of at least the vocabulary.
+    """float32 logits of all rows of the output table.
 
-    Those from `vocab` on are meaningless.
+    There are at least `vocab` rows. Those from `vocab` on are meaningless.
     """
     return self.logits(hidden)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VideoLM: joins the five roles.
+"""VideoLM: the five components of a model, joined.
 
-The host decides the place of every visual token (`visual_index`). The model encodes pictures into
-the rows of a visual table, and one gather splices them in.
+The frames and pictures of a packed row become visual tokens, which form the visual table of the
+row. The host has decided where each of them stands in the text (`visual_index`), so one gather puts
+them in place.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,20 +30,29 @@ STAGES = ("vision", "projector", "pool")
 
 @struct.dataclass
 class Visual:
-  """The visual table of a row, and its groups of frames."""
+  """The visual tables of rows, and their groups of frames.
 
-  table: PyTree  # [B M D]: video tokens G·N', image tokens I·N'', one newline vector.
+  G groups of N' tokens each, I images of N'' tokens each: M = G·N' + I·N'' + 1.
+  """
+
+  table: PyTree  # [B M D]: the tokens of the video, then those of the images, then the newline.
   index: PyTree  # int32 [B G K]: the frames of every group.
-  mask: PyTree  # bool [B G]: groups made of real frames.
+  mask: PyTree  # bool [B G]: True for groups of real frames, False for padding.
 
 
 class VideoLM(nn.Module):
   """A video language model of five components.
 
-  encoder -> selector -> merger -> projector -> splice -> llm. `merge_stage` sets where frames of a
-  group are merged: "vision" (merger, mlp, pool), "projector" (mlp, merger, pool) or "pool" (mlp,
-  pool, merger). `encode_chunk` > 0 encodes that many clips at a time, so that memory does not grow
-  with the number of frames.
+  encoder -> selector -> merger -> projector -> (splice into the text) -> llm
+
+  `merge_stage` sets where the frames of a group are merged. The order is
+
+    vision     merger, mlp, pool
+    projector  mlp, merger, pool
+    pool       mlp, pool, merger
+
+  With `encode_chunk` > 0, that many clips are encoded at a time, so that memory does not grow with
+  the number of frames.
   """
 
   encoder: nn.Module
@@ -56,8 +66,8 @@ class VideoLM(nn.Module):
   def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
     """Hidden states of every place of a packed batch (filax.spec.BATCH).
 
-    If [R L] arrays are not in natural order, `place` holds each token's index in its row. No visual
-    token is dropped.
+    No visual token is dropped. If the [R L] arrays are not in natural order, batch["place"] holds
+    the index of each token in its row.
     """
     x = self.spliced(batch)
     place = batch.get("place")
@@ -69,8 +79,9 @@ class VideoLM(nn.Module):
   def shortened(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "R n D"], dict[str, Array]]:
     """Hidden states of a packed batch with visual dropout.
 
-    The batch is in natural order. Returns hidden states of the remaining places, and their targets,
-    loss_mask and segment_ids [R n]; all in zig-zag order over the mesh axis seq.
+    The batch is in natural order. Returns the hidden states of the n remaining places, and their
+    targets, loss_mask and segment_ids [R n]. All of these are in zig-zag order over the mesh axis
+    seq.
     """
     x = self.spliced(zigzag.reorder(batch))
     row_shape = RowShape(
@@ -95,7 +106,7 @@ class VideoLM(nn.Module):
     return self.llm.stages
 
   def spliced(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
-    """Tokens and media of a packed batch, embedded."""
+    """The embedded text and visual tokens of a packed batch."""
     visual = self.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"])
     text = self.llm.embed(batch["tokens"])
     x = splice(text, visual.table, batch["visual_index"])
@@ -116,7 +127,7 @@ class VideoLM(nn.Module):
       if self.selector.needs_single:
         groups = self.selector(self.encode_frames(frames, self.encoder.clip), mask)
         parts.append(self.merge(groups.tokens))
-      else:  # Groups of neighbours do not depend on the tokens.
+      else:  # The selector groups neighbours: it needs no tokens, so they may be empty.
         groups = self.selector(jnp.zeros((batch, total, 0, 0)), mask)
         parts.append(self.merged(frames))
       index = groups.index
@@ -134,23 +145,23 @@ class VideoLM(nn.Module):
     return Visual(table, index, group_mask)
 
   def encode_frames(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
-    """Patch tokens of pictures, `clip` frames encoded jointly."""
+    """The patch tokens of frames, `clip` of them encoded jointly."""
     batch, total = frames.shape[:2]
     _check_clips(total, clip)
-    over = frame_layout.frame_layout((batch, total), clip)
+    layout = frame_layout.frame_layout((batch, total), clip)
     clips = frame_layout.flatten(frames, clip)
 
     def encode_clips(model, clips):
       return model.encoder(clips)
 
-    tokens = self._in_chunks(encode_clips, clips, over, self.encode_chunk)
+    tokens = self._in_chunks(encode_clips, clips, layout, self.encode_chunk)
     return frame_layout.unflatten(tokens, batch, total)
 
   def merged(self, frames: UInt8[Array, "B T h w 3"]) -> Float[Array, "B G n D"]:
     """Encodes and merges frames, for selectors that group neighbours.
 
-    Every device encodes and merges its own frames, `encode_chunk` clips at a time. The patch tokens
-    of the whole video, 50 times as many as merged tokens, never exist at once.
+    Every device encodes and merges its own frames, `encode_chunk` clips at a time. So the patch
+    tokens of the whole video, which are 50 times as many as the merged tokens, never exist at once.
     """
     batch, total = frames.shape[:2]
     size = self.selector.size
@@ -158,7 +169,7 @@ class VideoLM(nn.Module):
     _check_clips(total, clip)
     self.selector.groups(total)  # Raises ValueError if the frames are not whole groups.
     unit = math.lcm(clip, size)
-    if total % unit:  # Whole groups and whole clips, but no common multiple of both.
+    if total % unit:  # The frames are whole groups and whole clips, but not whole units of both.
       tokens = self.encode_frames(frames, clip)
       groups = self.selector(tokens, jnp.ones((batch, total), bool))
       return self.merge(groups.tokens)
@@ -169,20 +180,23 @@ class VideoLM(nn.Module):
       groups = tokens.reshape(len(units), unit // size, size, *tokens.shape[2:])
       return model.merge(groups)
 
-    over = frame_layout.frame_layout((batch, total), unit)
+    layout = frame_layout.frame_layout((batch, total), unit)
     units = frame_layout.flatten(frames, unit)
-    chunk = max(1, self.encode_chunk * clip // unit) if self.encode_chunk else 0
-    merged = self._in_chunks(encode_and_merge, units, over, chunk)
+    units_at_a_time = 0
+    if self.encode_chunk:
+      units_at_a_time = max(1, self.encode_chunk * clip // unit)
+    merged = self._in_chunks(encode_and_merge, units, layout, units_at_a_time)
     return frame_layout.unflatten(merged, batch, total // size)
 
-  def _in_chunks(self, body: Callable, clips, over: frame_layout.FrameLayout, chunk: int):
-    """body(self, clips), at most `chunk` clips per device at a time.
+  def _in_chunks(self, body: Callable, clips, layout: frame_layout.FrameLayout, chunk: int):
+    """body(self, clips), with at most `chunk` clips per device at a time.
 
-    0 = all at once.
+    0 computes all clips at once.
     """
     count = clips.shape[0]
-    count_on_device = count // (over.rows * over.parts)
-    if not 0 < chunk < count_on_device or self.is_initializing():
+    count_on_device = count // (layout.rows * layout.parts)
+    needs_chunks = 0 < chunk < count_on_device
+    if not needs_chunks or self.is_initializing():
       return body(self, clips)
 
     def scan_body(model, carry, clips):
@@ -190,29 +204,28 @@ class VideoLM(nn.Module):
 
     rngs: dict[Any, bool] = {"params": False, DROPOUT_STREAM: True}
     scan = nn.scan(scan_body, variable_broadcast="params", split_rngs=rngs)
-    _, tokens = scan(self, (), frame_layout.cut(clips, over, chunk))
-    return frame_layout.joined(tokens, over, count)
+    _, tokens = scan(self, (), frame_layout.cut(clips, layout, chunk))
+    return frame_layout.joined(tokens, layout, count)
 
   def merge(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n D"]:
-    """Merges, projects and pools groups of frames, in `merge_stage`'s order."""
+    """Merges, projects and pools groups of frames, in the order of `merge_stage`."""
     batch, groups, frames, _, _ = x.shape
     grid = self.encoder.grid
     if self.merge_stage == "vision":
-      x = self.projector.mlp(self.merger(x))
+      x = self.merger(x)
+      x = self.projector.mlp(x)
       return self.projector.pool(x, self.merger.grid(frames, grid))
     x = self.projector.mlp(x)
     if self.merge_stage == "projector":
-      return self.projector.pool(self.merger(x), self.merger.grid(frames, grid))
+      x = self.merger(x)
+      return self.projector.pool(x, self.merger.grid(frames, grid))
     x = x.reshape(batch, groups * frames, *x.shape[3:])
     x = self.projector.pool(x, grid)
     x = x.reshape(batch, groups, frames, *x.shape[2:])
     return self.merger(x)
 
   def project_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n D"]:
-    """Visual tokens of still pictures.
-
-    Pictures are not pooled.
-    """
+    """The visual tokens of still pictures, which are not pooled."""
     if self.merge_stage == "vision":
       return self.projector.mlp(self.merger.merge_images(x))
     return self.merger.merge_images(self.projector.mlp(x))
@@ -226,10 +239,10 @@ class VideoLM(nn.Module):
     table: Float[Array, "B M D"] | None = None,
     visual_index: Int[Array, "B L"] | None = None,
   ):
-    """Reads more tokens into the cache.
+    """Computes more tokens, and writes their keys and values into the cache.
 
-    Either a prompt with its visual table, or one new token. `lengths` counts the real tokens of
-    right-padded rows. Returns hidden states [B L D] and the cache.
+    The tokens are a prompt with its visual table, or one new token per row. `lengths` counts the
+    real tokens of right-padded rows. Returns hidden states [B L D] and the cache.
     """
     x = self.llm.embed(tokens)
     if table is not None:
@@ -247,10 +260,10 @@ class VideoLM(nn.Module):
     spare: int,
     chunk: int,
   ):
-    """Reads right-padded prompts with their visual tables into a cache.
+    """Computes right-padded prompts with their visual tables, and fills a new cache.
 
-    Returns hidden states of the last tokens [B D], and a cache with `spare` free slots. Visual
-    tokens are dropped between ranges of layers according to `keep` and `room`
+    Returns the hidden states of the last tokens [B D], and the cache, which has `spare` free slots
+    more. Visual tokens are dropped between ranges of layers according to `keep` and `room`
     (filax.models.visual_dropout.prefill).
     """
     x = self.llm.embed(tokens)
@@ -269,10 +282,10 @@ class VideoLM(nn.Module):
     visual_index: Int[Array, "B L"],
     queries: Int[Array, "B Q"],
   ) -> Float[Array, "layers B L"]:
-    """Mean attention of the places `queries` to every place, by layer.
+    """Mean attention of the tokens at `queries` to every place.
 
-    The mean is over heads and queries; a query of -1 is padding. A place sees itself and what is
-    before it, so places after the last query change nothing.
+    queries: places, -1 for padding. The mean is over heads and queries. A token sees itself and
+    earlier tokens only, so the tokens after the last query change nothing.
     """
     x = self.llm.embed(tokens)
     x = splice(x, table, visual_index)
@@ -290,7 +303,7 @@ class VideoLM(nn.Module):
   def empty_cache(self, batch: int, slots: Sequence[int]):
     """An empty cache of the llm.
 
-    slots[n]: places in the n-th range of layers.
+    slots[n]: the number of slots in the n-th range of layers.
     """
     return visual_dropout.empty_caches(self.llm, batch, slots)
 
@@ -299,9 +312,9 @@ class VideoLM(nn.Module):
     return self.llm.vocab
 
   def layout(self) -> VisualLayout:
-    """Numbers of visual tokens per group and image.
+    """Numbers of visual tokens per group and image, for the planner.
 
-    Computed by arithmetic alone, for planning.
+    No parameters and no devices are needed.
     """
     self.check_parts()
     grid = self.encoder.grid
@@ -321,7 +334,7 @@ class VideoLM(nn.Module):
     )
 
   def check_parts(self) -> None:
-    """Raises ValueError if the parts do not fit together."""
+    """Raises ValueError if the components do not fit together."""
     if self.merge_stage not in STAGES:
       raise ValueError(
         f"config.model.merge_stage={self.merge_stage!r} is unknown. Set it to one of "
@@ -334,10 +347,7 @@ class VideoLM(nn.Module):
       )
 
   def example(self) -> dict[str, np.ndarray]:
-    """The smallest batch that uses every parameter.
-
-    For init and eval_shape.
-    """
+    """The smallest batch that uses every parameter, for `init` and `eval_shape`."""
     layout = self.layout()
     row = RowShape(frames=self.example_frames(), images=1, length=8, segments=1)
     return {key: array[None] for key, array in row.zeros(layout.size).items()}
@@ -347,7 +357,7 @@ class VideoLM(nn.Module):
 
 
 def _present(visual_index: Int[Array, "B L"] | None) -> Int[Array, "B L"]:
-  """The index of a visual table. Raises TypeError for None."""
+  """`visual_index` itself; raises TypeError if it is None."""
   if visual_index is None:
     raise TypeError("A visual table needs a visual_index, the places of its tokens.")
   return visual_index

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a decoder with visual dropout.
 
-Visual tokens are dropped after some layers. The functions take any decoder and use only `blocks`,
-`query_key`, `normalise`, `empty_cache`, `ranges` and `stages` of it (filax.models.roles.LLM). With
-stages after layers 4 and 18 of 28, a row passes through
+Visual tokens are dropped after some layers, the stages. Between two stages lies a range of layers.
+With stages after layers 4 and 18 of 28, a row passes through
 
   L places -> layers 0..4 -> room[0] places -> layers 4..18 -> room[1] places -> layers 18..28
 
-The hidden states between two ranges determine the places to keep (filax.ops.visual_dropout).
+The hidden states after a range determine which places are kept (filax.ops.visual_dropout). The
+functions take any decoder. They use only its members `blocks`, `query_key`, `normalise`,
+`empty_cache`, `ranges` and `stages` (filax.models.roles.LLM).
 """
 
 from collections.abc import Sequence
@@ -30,13 +31,10 @@ from filax.parallel.rules import constrain
 
 @struct.dataclass
 class RangeCaches:
-  """One cache for every range of layers between drops.
-
-  Later ranges hold fewer places.
-  """
+  """The caches of all ranges of layers. Later ranges hold fewer places."""
 
   ranges: tuple[Any, ...]
-  length: Any  # int32 [B]: the tokens read, dropped ones included.
+  length: Any  # int32 [B]: the number of tokens, including those that were dropped.
 
   def repeated(self, times: int) -> "RangeCaches":
     """As Cache.repeated."""
@@ -56,6 +54,11 @@ class RangeCaches:
     missing = rows - self.length.shape[0]
     return RangeCaches(ranges, jnp.pad(self.length, (0, missing)))
 
+  def at_rows(self, rows: Int[Array, "count"]) -> "RangeCaches":
+    """As Cache.at_rows."""
+    ranges = tuple(cache.at_rows(rows) for cache in self.ranges)
+    return RangeCaches(ranges, self.length[rows])
+
 
 def forward(
   llm: LLM,
@@ -64,11 +67,12 @@ def forward(
   keep: Int[Array, "R stages S"],
   room: Sequence[int],
 ) -> tuple[Float[Array, "R n D"], ops.Row]:
-  """Runs all layers over packed rows, with drops between ranges.
+  """Runs all layers over packed rows, and drops visual tokens between ranges.
 
-  Returns normalised hidden states of the remaining places, and their Row. After each stage the row
-  has room[stage] places. Over the mesh axis seq, x and the result lie in zig-zag order; `row` and
-  the returned Row are in natural order.
+  keep: how many visual tokens each segment keeps after each stage. room: the number of places of a
+  row after each stage. Returns the normalised hidden states of the remaining places, and their Row.
+  Over the mesh axis seq, x and the returned states are in zig-zag order; both Rows are in natural
+  order.
   """
   last = len(llm.ranges) - 1
   for stage, (start, stop) in enumerate(llm.ranges):
@@ -87,7 +91,7 @@ def forward(
 
 
 def _in_order(x: Array, order: np.ndarray | None) -> Array:
-  """[R L] from natural order to `order`, over the mesh."""
+  """Reorders [R L] from natural order to `order`, sharded over the mesh."""
   if order is None:
     return x
   return constrain(x[:, order], "batch seq")
@@ -103,11 +107,12 @@ def prefill(
   spare: int,
   chunk: int,
 ) -> tuple[Float[Array, "B D"], Any]:
-  """Reads right-padded embedded prompts into a cache.
+  """Computes right-padded embedded prompts, and fills a cache.
 
-  Returns normalised hidden states of the last tokens, and a cache with `spare` free slots: a
-  `RangeCaches` if the decoder has stages. A whole prompt passes a range of layers, `chunk` places
-  at a time. Then its last token selects the tokens to drop, and room[stage] places remain.
+  A whole prompt passes through a range of layers, `chunk` places at a time. Then its last token
+  decides which visual tokens are dropped, and room[stage] places remain for the next range. Returns
+  the normalised hidden states of the last tokens, and a cache with `spare` free slots. The cache is
+  a `RangeCaches` if the decoder has stages.
   """
   batch, length, _ = x.shape
   place = jnp.broadcast_to(jnp.arange(length), (batch, length))
@@ -146,7 +151,7 @@ def empty_caches(llm: LLM, batch: int, slots: Sequence[int]) -> Any:
 
 
 def _blocks_in_chunks(llm, x, positions, cache, start: int, stop: int, chunk: int):
-  """`blocks` into an empty cache, at most `chunk` places at a time."""
+  """Runs `blocks` with an empty cache, `chunk` places at a time."""
   length = x.shape[1]
   if length <= chunk:
     return llm.blocks(x, positions, None, cache, start=start, stop=stop, samples=1)
@@ -170,7 +175,7 @@ def extend(
   cache: RangeCaches,
   lengths,
 ):
-  """Reads more tokens after a prompt with dropped visual tokens."""
+  """Computes more tokens after a prompt whose visual tokens were dropped."""
   caches = []
   for (start, stop), range_cache in zip(llm.ranges, cache.ranges, strict=True):
     if llm.dropout_positions == "renumber":
@@ -219,7 +224,7 @@ def attention(
 ) -> Float[Array, "R L"]:
   """Attention of a row's queries to its places in `layer`.
 
-  x lies in `order`, the result in natural order. No gradient.
+  x is in `order`, the result in natural order. No gradient.
   """
   x = jax.lax.stop_gradient(x)
   query_positions = ops.move(row.positions, row.queries)

@@ -13,7 +13,7 @@ from jaxtyping import Array
 def pad(x: Array, size: int, value: int = 0) -> Array:
   """Pads the second axis with `value` until `size` divides it.
 
-  [B L ...].
+  x is [B L ...].
   """
   after = -x.shape[1] % size
   widths = [(0, 0)] * x.ndim

@@ -15,13 +15,15 @@ def supplement(
   size: int,
   history: str = "similar",
 ) -> Int[Array, "G K"]:
-  """The representative and preceding frames of every scene.
+  """The representative and some preceding frames of every scene.
 
-  Returns int32 [G K], ascending in time, K = `size`; the representative is last. x: features of the
-  T frames of one video, mask: False for padding, index: representatives mu in time order.
-  Candidates of scene i are the real frames j with mu_{i-1} < j < mu_i (mu_0 = -1); the size - 1
-  most (dis)similar by cosine are added. The representative fills up missing frames. A tie goes to
-  the earlier frame.
+  x: features of the T frames of one video. mask: False for padding. index: the representatives mu
+  of the scenes, in time order. Returns the frames of every scene, int32 [G K], ascending in time,
+  with K = `size`; the representative is the last of them.
+
+  The candidates of scene i are the real frames j with mu_{i-1} < j < mu_i (mu_0 = -1). The size - 1
+  candidates that are most similar (or least similar) to the representative by cosine are added. A
+  tie goes to the earlier frame. If there are too few candidates, the representative is repeated.
 
     index = [2 4], size = 3: candidates of frame 2 are 0 and 1, of frame 4 only 3
     -> [[0 1 2]
@@ -31,18 +33,18 @@ def supplement(
   place = jnp.arange(frames, dtype=jnp.int32)
   index = index.astype(jnp.int32)
   start = jnp.full(1, -1, jnp.int32)
-  before = jnp.concatenate([start, index[:-1]])
-  is_after = place > before[:, None]  # [G T]
+  previous = jnp.concatenate([start, index[:-1]])  # The representative of the scene before.
+  is_after = place > previous[:, None]  # [G T]
   is_before = place < index[:, None]
   candidate = is_after & is_before & mask
   unit = unit_vectors(x)
   sign = order_sign(history)
   cosine = jnp.einsum("GD,TD->GT", unit[index], unit, precision=lax.Precision.HIGHEST)
   score = jnp.where(candidate, sign * cosine, -jnp.inf)
-  score, joined = lax.top_k(score, min(size - 1, frames))  # [G size-1]
-  joined = jnp.where(jnp.isfinite(score), joined, index[:, None])
-  rest = jnp.repeat(index[:, None], size - joined.shape[1], axis=1)
-  frames_of_scene = jnp.concatenate([joined, rest], axis=1)
+  score, added = lax.top_k(score, min(size - 1, frames))  # [G size-1]
+  added = jnp.where(jnp.isfinite(score), added, index[:, None])
+  representative = jnp.repeat(index[:, None], size - added.shape[1], axis=1)
+  frames_of_scene = jnp.concatenate([added, representative], axis=1)
   return jnp.sort(frames_of_scene, axis=1)
 
 
@@ -56,9 +58,9 @@ def unit_vectors(x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
 
 
 def order_sign(history: str) -> float:
-  """The sign of similarity in a ranking.
+  """The factor of similarities in a ranking.
 
-  1 ranks the most similar first, -1 the least similar.
+  With 1 the most similar frames come first, with -1 the least similar.
   """
   if history not in ORDERS:
     raise ValueError(

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """K-Means over the frames of one video (FiLA-Video, Eq. 2-4).
 
-Shapes and the number of steps are static. T frames with features of D numbers, C clusters, `mask`
-False for padding. Everything is float32 and products have full precision: scenes differ in the
-last digits of large features. Map over videos with `jax.vmap`.
+A video has T frames with features of D numbers; C is the number of clusters, and `mask` is False
+for padding. All shapes and the number of steps are static. Use `jax.vmap` for several videos.
+
+All numbers are float32 and products have full precision, because scenes may differ only in the last
+digits of large features.
 """
 
 from collections.abc import Callable
@@ -16,8 +18,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from filax.ops.uniform import evenly
 
 EXACT = lax.Precision.HIGHEST
-# Squared distance to its centre, relative to its own size, up to which a frame *is* its centre: the
-# mean of n equal vectors is off by rounding.
+# A frame equals its centre if its squared distance, relative to its squared norm, is at most this:
+# the mean of n equal vectors differs from them by rounding.
 _SAME = 1e-8
 
 
@@ -32,9 +34,9 @@ def scene_frames(
 ) -> Int[Array, "C"]:
   """The representative frames of `count` scenes, int32, ascending.
 
-  Indices are distinct if the video has at least `count` real frames; otherwise all real frames are
-  used, and repeats are spread evenly. `seeds` is a name in SEEDS; `key` (default: key 0) is for
-  random seeds.
+  The indices are distinct if the video has at least `count` real frames. Otherwise all real frames
+  are used, and some are repeated, spread evenly. seeds: a name in SEEDS. key: for random seeds
+  (default: key 0).
   """
   x = centred(lax.stop_gradient(x), mask)
   draw_centers = seeding(seeds)
@@ -49,10 +51,9 @@ def centred(
   x: Float[Array, "T D"],
   mask: Bool[Array, "T"],
 ) -> Float[Array, "T D"]:
-  """Features minus the mean of the real frames, float32.
+  """Features minus the mean of the real frames, float32; padding becomes 0.
 
-  Padding becomes 0. Distances stay the same and lose less to rounding if all frames share a large
-  offset.
+  Distances do not change. If all frames share a large offset, distances are rounded less.
   """
   x = jnp.where(mask[:, None], x.astype(jnp.float32), 0)
   mean = x.sum(0) / jnp.maximum(mask.sum(), 1)
@@ -65,9 +66,10 @@ def lloyd(
   centers: Float[Array, "C D"],
   steps: int = 50,
 ) -> Float[Array, "C D"]:
-  """At most `steps` rounds of assignment and update.
+  """Moves the centres in at most `steps` rounds of assignment and update.
 
-  The loop ends when no centre moves: a further round would change nothing. It has no gradient.
+  The loop ends when no centre moves, because a further round would change nothing. It has no
+  gradient.
   """
 
   def goes_on(state):
@@ -90,7 +92,7 @@ def update(
 ) -> Float[Array, "C D"]:
   """One Lloyd step: every centre becomes the mean of its frames.
 
-  A centre without frames, after relocation, does not move.
+  Empty clusters first take a frame (see `assign`). A centre that still has no frame does not move.
   """
   owner, _ = assign(x, mask, centers)
   member = jax.nn.one_hot(owner, centers.shape[0])  # [T C]
@@ -107,10 +109,11 @@ def assign(
   mask: Bool[Array, "T"],
   centers: Float[Array, "C D"],
 ) -> tuple[Int[Array, "T"], Float[Array, "T"]]:
-  """The cluster of every frame and its squared distance to the centre.
+  """The cluster of every frame, and its squared distance.
 
-  An empty cluster takes the frame farthest from its own centre (sklearn's rule), as long as there
-  are frames that differ from their centre.
+  The distance is that of the frame to the centre of its cluster. An empty cluster takes the frame
+  that is farthest from its centre (sklearn's rule), as long as there are frames that differ from
+  their centre.
 
     owner = [0 0 0 2], distance = [1 5 2 0], cluster 1 is empty  ->  owner = [0 1 0 2]
   """
@@ -123,12 +126,14 @@ def assign(
   size = jnp.square(x).sum(-1)
   movable = mask & (distance > _SAME * size)
   candidates = jnp.where(movable, distance, -1)
-  farness, farthest_frames = lax.top_k(candidates, min(clusters, frames))
-  turn = jnp.cumsum(empty) - 1  # The i-th empty cluster takes the i-th farthest frame.
-  has_turn = empty & (turn < farness.shape[0])
-  turn = jnp.clip(turn, 0, farness.shape[0] - 1)
-  takes = has_turn & (farness[turn] > 0)
-  taken = jnp.where(takes, farthest_frames[turn], frames)  # [C]; T = none.
+  # The i-th empty cluster takes the i-th farthest frame.
+  farthest_distances, farthest_frames = lax.top_k(candidates, min(clusters, frames))
+  count = farthest_distances.shape[0]
+  rank = jnp.cumsum(empty) - 1  # Number of the cluster among the empty ones.
+  has_candidate = empty & (rank < count)
+  rank = jnp.clip(rank, 0, count - 1)
+  takes = has_candidate & (farthest_distances[rank] > 0)
+  taken = jnp.where(takes, farthest_frames[rank], frames)  # [C]; T means no frame.
   cluster = jnp.arange(clusters, dtype=owner.dtype)
   owner = owner.at[taken].set(cluster, mode="drop")
   distance = distance.at[taken].set(0, mode="drop")
@@ -141,8 +146,8 @@ def nearest(
 ) -> Int[Array, "T"]:
   """The nearest centre of every frame (Eq. 2).
 
-  A tie goes to the lower index. |x - c|² = |x|² - 2 x·c + |c|², where |x|² is the same for every
-  centre.
+  A tie goes to the lower index. The squared distance is |x|² - 2 x·c + |c|². The term |x|² is left
+  out, because it is the same for every centre.
   """
   dots = jnp.einsum("TD,CD->TC", x, centers, precision=EXACT)
   distance = jnp.square(centers).sum(-1) - 2 * dots
@@ -154,10 +159,10 @@ def representatives(
   mask: Bool[Array, "T"],
   centers: Float[Array, "C D"],
 ) -> Int[Array, "C"]:
-  """The frame nearest to the centre of each cluster.
+  """The frame nearest to each centre, int32 [C] in time order.
 
-  Returns int32 [C] in time order. The frames are distinct, because each belongs to one cluster.
-  `fill` replaces clusters that stay empty (still video).
+  The frames are distinct, because each frame belongs to one cluster. If clusters stay empty, as in
+  a still video, `fill` adds other frames.
   """
   clusters = centers.shape[0]
   owner, distance = assign(x, mask, centers)
@@ -175,13 +180,15 @@ def fill(
   mask: Bool[Array, "T"],
   count: int,
 ) -> Int[Array, "count"]:
-  """The used frames and additional frames, `count` in total.
+  """The used frames and additional frames, `count` in total: int32 indices, ascending.
 
-  Returns int32 indices, ascending. Each addition is the unused real frame that is farthest in time
-  from a used frame, so the largest gap is filled first. When no real frame is left, used frames are
-  repeated, spread evenly.
+  Each added frame is the unused real frame that is farthest in time from the used frames, so the
+  largest gap is filled first. When all real frames are used, some are repeated, spread evenly.
 
-    used = frames 0 and 5 of 6, count = 3  ->  [0 2 5]: frames 2 and 3 are 2 away, the earlier wins
+    used = frames 0 and 5 of 6, count = 3  ->  [0 2 5]
+
+  In this example, frames 2 and 3 are both 2 frames away from a used frame; the earlier one is
+  added.
   """
   frames = mask.shape[0]
   place = jnp.arange(frames)
@@ -202,16 +209,16 @@ def fill(
 def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
   """Farthest-point seeds.
 
-  The first seed is the frame nearest to the mean; each further seed is the frame farthest from the
-  seeds before it. Deterministic, and independent of the order of frames except for ties. Expects
-  `centred` features.
+  The first seed is the frame nearest to the mean. Each further seed is the frame that is farthest
+  from the seeds before it. The seeds are deterministic, and depend on the order of the frames only
+  if there are ties. x must be `centred`.
   """
   del key
   from_mean = jnp.square(x).sum(-1)
   first = jnp.argmin(jnp.where(mask, from_mean, jnp.inf))
 
   def pick_next(state, _):
-    distance, index = state  # To the nearest centre so far; the newest centre.
+    distance, index = state  # Distances to the nearest seed; index of the newest seed.
     from_newest = jnp.square(x - x[index]).sum(-1)
     distance = jnp.minimum(distance, from_newest)
     candidates = jnp.where(mask, distance, -1)
@@ -225,7 +232,7 @@ def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
 def random(x, mask, count: int, key) -> Float[Array, "C D"]:
   """Random real frames as seeds, as in the paper.
 
-  Frames are distinct, and repeated if there are too few.
+  The frames are distinct. If there are too few real frames, some are repeated.
   """
   number = jnp.where(mask, jax.random.uniform(key, mask.shape), 2)  # Padding comes last.
   order = jnp.argsort(number)
@@ -254,7 +261,7 @@ SEEDS = {"farthest": farthest, "random": random, "kmeans++": plus_plus}
 
 
 def seeding(name: str) -> Callable[..., Float[Array, "C D"]]:
-  """The seeding function of a name in SEEDS.
+  """The function of a name in SEEDS.
 
   (x, mask, count, key) -> centres.
   """

@@ -25,7 +25,7 @@ def linspace(
   """The i-th value of torch's integer linspace.
 
   The same as torch.linspace(0, count - 1, picks, dtype=torch.int64)[i], elementwise in int32. Needs
-  0 <= i < picks <= count < 2^23; for other arguments the value is meaningless, but lies in the
+  0 <= i < picks <= count < 2^23; for other arguments the value is meaningless, but is in the
   range.
   """
   last = jnp.maximum(count - 1, 1)

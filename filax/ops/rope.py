@@ -75,7 +75,7 @@ def llama3_frequencies(
   exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
   plain = theta**-exponent
   turns = trained * plain / (2 * math.pi)
-  share = np.clip((turns - low) / (high - low), 0, 1)  # Of the plain frequency.
+  share = np.clip((turns - low) / (high - low), 0, 1)  # The share of the unscaled frequency.
   stretched = plain * share + plain / factor * (1 - share)
   return stretched.astype(np.float32)
 

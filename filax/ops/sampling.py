@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The next token from logits: greedy or sampled, in float32."""
+"""Chooses the next token from logits: greedy or sampled, in float32."""
 
 import jax
 from jax import lax
@@ -26,8 +26,8 @@ def penalised(
 ) -> Float[Array, "B V"]:
   """Logits with a repetition penalty on the tokens that were seen.
 
-  A positive logit is divided by the penalty, a negative one multiplied with it (CTRL,
-  arXiv:1909.05858). penalty: a number, or one per row; 1 changes nothing.
+  The penalty divides a positive logit and multiplies a negative one (CTRL, arXiv:1909.05858).
+  penalty: a number, or one per row; 1 changes nothing.
   """
   factor = _column(penalty)
   lowered = jnp.where(logits < 0, logits * factor, logits / factor)
@@ -37,16 +37,17 @@ def penalised(
 def row_keys(
   keys: Key[Array, "B"], draws: Int[Array, "B"], rows: Int[Array, "B"]
 ) -> Key[Array, "B"]:
-  """The key of every row for its next draw.
+  """The random key of every row for its next draw.
 
-  keys [B] are those of the answers' seeds; `draws` counts the draws before, and `rows` tells apart
-  the answers of one seed.
+  keys: made from the seeds of the answers. draws: the number of earlier draws. rows: tells apart
+  several answers with one seed.
   """
 
-  def of_row(key, draw_number, row):
-    return jax.random.fold_in(jax.random.fold_in(key, draw_number), row)
+  def key_of_row(key, draw_number, row):
+    key_of_draw = jax.random.fold_in(key, draw_number)
+    return jax.random.fold_in(key_of_draw, row)
 
-  return jax.vmap(of_row)(keys, draws, rows)
+  return jax.vmap(key_of_row)(keys, draws, rows)
 
 
 def draw(
@@ -59,41 +60,44 @@ def draw(
 ) -> Int[Array, "B"]:
   """Samples one token per row from softmax(logits / temperature).
 
-  The cuts are those of `ranked_logits`. Every row has its own key in keys [B], so that a row does
-  not depend on the other rows. Settings are one number, or one per row.
+  top_p, top_k and min_p cut off unlikely tokens, as described in `ranked_logits`. A setting is one
+  number, or one per row. Every row has its own key, so the draw of a row does not depend on the
+  other rows.
 
-  Sorting the logits is most of the work, and it is left out if no row has cuts. That changes no
-  draw, because the noise belongs to a token and not to its rank.
+  Most of the time is spent on sorting the logits. Without any cut they need not be sorted, and the
+  draw is the same: the noise belongs to a token, and not to its rank.
   """
   noise = _noise(keys, logits.shape[-1])
 
   def among_all(logits):
-    return jnp.argmax(logits.astype(jnp.float32) / _column(temperature) + noise, axis=-1)
+    scaled = logits.astype(jnp.float32) / _column(temperature)
+    return jnp.argmax(scaled + noise, axis=-1)
 
   def among_kept(logits):
     ranked, token_of_rank = ranked_logits(logits, temperature, top_p, top_k, min_p)
     noise_of_rank = jnp.take_along_axis(noise, token_of_rank, axis=-1)
     rank = jnp.argmax(ranked + noise_of_rank, axis=-1)
-    return jnp.take_along_axis(token_of_rank, rank[:, None], axis=-1)[:, 0]
+    token = jnp.take_along_axis(token_of_rank, rank[:, None], axis=-1)
+    return token[:, 0]
 
   has_cuts = _has_cuts(top_p, top_k, min_p)
   return lax.cond(has_cuts, among_kept, among_all, logits).astype(jnp.int32)
 
 
 def _noise(keys: Key[Array, "B"], tokens: int) -> Float[Array, "B V"]:
-  """Gumbel noise of every token.
+  """Gumbel noise for every token of every row.
 
-  The argmax of logits plus noise is a draw from their softmax.
+  The argmax of logits plus this noise is a random draw from the softmax of the logits.
   """
 
-  def of_row(key):
+  def noise_of_row(key):
     return jax.random.gumbel(key, (tokens,))
 
-  return jax.vmap(of_row)(keys)
+  return jax.vmap(noise_of_row)(keys)
 
 
 def _has_cuts(top_p, top_k, min_p) -> Bool[Array, ""]:
-  """Whether any row leaves out tokens."""
+  """Whether the settings cut off tokens in any row."""
   by_probability = jnp.any(jnp.less(top_p, 1))
   by_count = jnp.any(jnp.greater(top_k, 0))
   by_share = jnp.any(jnp.greater(min_p, 0))
@@ -109,27 +113,36 @@ def ranked_logits(
 ) -> tuple[Float[Array, "B V"], Int[Array, "B V"]]:
   """Scaled logits in descending order, and the token of every rank.
 
-  top_k keeps the k largest (0 = all). Then top_p keeps the fewest tokens whose cumulative
-  probability reaches it, and min_p those with at least min_p times the largest probability; rank 0
-  always remains. Other logits are -inf. With probabilities .5 .3 .2 of ranks 0 1 2, top_p = .6
-  keeps ranks 0 and 1: before rank 1 the sum is .5, which is below .6; before rank 2 it is .8.
+  The logits are divided by the temperature. The logits of tokens that are cut off are -inf. The
+  cuts, in this order:
+
+    top_k  keeps the k largest logits; 0 keeps all
+    top_p  keeps the fewest tokens whose probabilities add up to at least top_p
+    min_p  keeps tokens with at least min_p times the largest probability
+
+  Rank 0 is always kept. Example: the probabilities of ranks 0 1 2 are .5 .3 .2, and top_p = .6. The
+  sum before rank 1 is .5, below .6, so rank 1 is kept; the sum before rank 2 is .8, so it is not.
   """
   token_of_rank = jnp.argsort(logits, axis=-1, descending=True)
   ranked = jnp.take_along_axis(logits.astype(jnp.float32), token_of_rank, axis=-1)
   ranked = ranked / _column(temperature)
   rank = jnp.arange(logits.shape[-1])
-  limit = _column(top_k)
-  in_top_k = (limit <= 0) | (rank < limit)
+  most_tokens = _column(top_k)
+  in_top_k = (most_tokens <= 0) | (rank < most_tokens)
   ranked = jnp.where(in_top_k, ranked, -jnp.inf)
-  share = jax.nn.softmax(ranked, axis=-1)
-  share_before = jnp.cumsum(share, axis=-1) - share
+  probability = jax.nn.softmax(ranked, axis=-1)
+  sum_before = jnp.cumsum(probability, axis=-1) - probability
   limit = _column(top_p)
-  in_top_p = (share_before < limit) | (limit >= 1)  # Sums of float32 may reach 1 before the end.
-  in_min_p = share >= _column(min_p) * share[:, :1]
+  in_top_p = (sum_before < limit) | (limit >= 1)  # A float32 sum may reach 1 before the last rank.
+  in_min_p = probability >= _column(min_p) * probability[:, :1]
   is_kept = (in_top_p & in_min_p) | (rank == 0)
-  return jnp.where(is_kept, ranked, -jnp.inf), token_of_rank
+  ranked = jnp.where(is_kept, ranked, -jnp.inf)
+  return ranked, token_of_rank
 
 
 def _column(setting):
-  """A number, or one per row, that broadcasts over [B V]."""
+  """A setting as a column that broadcasts over [B V].
+
+  The setting is one number, or one per row.
+  """
   return jnp.reshape(setting, (-1, 1))

@@ -16,6 +16,8 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from filax.ops.even_and_odd import even_and_odd
+
 EXACT = lax.Precision.HIGHEST  # A product in bfloat16 passes would move near ties.
 
 
@@ -92,10 +94,8 @@ def merge_iteration(
   ->  0 | 1 3 5, where 2 and 4 are averaged onto their partners
   """
   similarity, partner = match(x, heads)
-  even = x[:, ::2]
-  odd = x[:, 1::2]
-  even_size = size[:, ::2]
-  odd_size = size[:, 1::2]
+  even, odd = even_and_odd(x, axis=1)
+  even_size, odd_size = even_and_odd(size, axis=1)
   if merged == even.shape[1]:  # All of them: no ranking.
     return _average(even, even_size, odd, odd_size, partner)
   order = jnp.argsort(-similarity, axis=1, stable=True)
@@ -122,8 +122,7 @@ def match(x: Float[Array, "b p E"], heads: int) -> tuple[Float[Array, "b a"], In
   squares = jnp.square(metric).sum(-1, keepdims=True)
   norm = jnp.sqrt(squares)
   metric = metric / jnp.where(norm > 0, norm, 1)  # A token of zeros is like no other.
-  even = metric[:, ::2]
-  odd = metric[:, 1::2]
+  even, odd = even_and_odd(metric, axis=1)
   cosine = jnp.einsum("bae,bce->bac", even, odd, precision=EXACT)
   similarity = cosine.max(-1)
   partner = cosine.argmax(-1)

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Progressive visual dropout in packed rows (VideoChat-Flash, arXiv:2501.00574 §3.1).
 
-A `Row` describes the places of packed rows, always in natural order. `keep_uniform` or
-`keep_attended` selects the places to keep, `shorten` renumbers them, `move` moves hidden states,
-and `next_tokens` rebuilds the labels. Counts come from the host (filax.spec.dropout_stages); all
-lengths are static. Only visual tokens are dropped, never text, and order is kept.
+A `Row` describes the places of packed rows, always in natural order. A drop takes four steps:
+
+1. `keep_uniform` or `keep_attended` selects the places to keep.
+2. `shorten` computes the Row of the kept places.
+3. `move` moves the hidden states to their new places.
+4. In training, `next_tokens` rebuilds targets and loss mask.
+
+Only visual tokens are dropped, never text, and the order of tokens does not change. The host
+decides how many tokens to keep (filax.spec.dropout_stages), so that all lengths are static.
 
   segment_ids  1 1 1 1 1 2 2 2 0          of segment 1 keep 1 of 3 visual tokens, of segment 2 all
   visual       . v v v . . v . .
@@ -40,9 +45,9 @@ class Row:
   segment_ids: PyTree  # int32 [R L]; 0 = padding.
   positions: PyTree  # int32 [R L]
   visual: PyTree  # bool [R L]
-  queries: PyTree  # int32 [R Q]: places whose attention selects; -1 = padding.
-  tokens: PyTree = None  # int32 [R L]; training only.
-  labels: PyTree = None  # float32 [R L]: the weight with which the token itself is supervised.
+  queries: PyTree  # int32 [R Q]: places of the text tokens whose attention decides; -1 = padding.
+  tokens: PyTree = None  # int32 [R L]; in training only.
+  labels: PyTree = None  # float32 [R L]: weight of the token itself in the loss; in training only.
 
 
 def row_of_batch(batch: Mapping[str, Array]) -> Row:
@@ -81,25 +86,27 @@ def _preceding(x: Array, first: int = 0) -> Array:
 
 
 def keep_uniform(row: Row, keep: Int[Array, "R S"]) -> Bool[Array, "R L"]:
-  """Keeps evenly spaced visual tokens, keep[s - 1] of segment s.
+  """Keeps evenly spaced visual tokens: keep[s - 1] of segment s.
 
-  Spaced as by torch's integer linspace.
+  They are spaced as by torch's integer linspace. Text is always kept.
   """
   ordinal, count = _ordinals(row, keep.shape[1])
   wanted = jnp.minimum(_of_segment(keep, row.segment_ids), count)
   rank = _rank(row.visual)  # Among the visual tokens of the row.
-  # The o-th visual token of a segment marks the rank of its o-th pick.
-  marks = row.visual & (ordinal < wanted)
-  picked_rank = rank - ordinal + linspace(ordinal, count, wanted)
-  picked_rank = jnp.where(marks, picked_rank, rank.shape[1])
-  is_picked = jax.vmap(_true_at)(picked_rank)  # By rank.
-  picked = jnp.take_along_axis(is_picked, jnp.maximum(rank, 0), axis=1)  # By place.
+  # The o-th visual token of a segment computes which token of the segment is the o-th pick.
+  has_pick = row.visual & (ordinal < wanted)
+  first_rank = rank - ordinal
+  picked_rank = first_rank + linspace(ordinal, count, wanted)
+  nowhere = rank.shape[1]
+  picked_rank = jnp.where(has_pick, picked_rank, nowhere)
+  is_picked = jax.vmap(_true_at)(picked_rank)  # Indexed by rank.
+  picked = jnp.take_along_axis(is_picked, jnp.maximum(rank, 0), axis=1)  # Indexed by place.
   return _with_text(row, picked)
 
 
 def _true_at(index: Int[Array, "L"]) -> Bool[Array, "L"]:
-  nowhere = jnp.zeros(index.shape, bool)
-  return nowhere.at[index].set(True, mode="drop")
+  all_false = jnp.zeros(index.shape, bool)
+  return all_false.at[index].set(True, mode="drop")
 
 
 def keep_attended(
@@ -109,7 +116,9 @@ def keep_attended(
 ) -> Bool[Array, "R L"]:
   """Keeps the visual tokens with the highest scores.
 
-  Segment s keeps keep[s - 1] of its tokens. A tie goes to the lower place.
+  Segment s keeps keep[s - 1] of them.
+
+  A tie goes to the lower place. Text is always kept.
   """
   length = scores.shape[1]
   place = jnp.broadcast_to(jnp.arange(length), scores.shape)
@@ -137,24 +146,25 @@ def attention_scores(
   kv_at: tuple[Int[Array, "R L"], Int[Array, "R L"]],
   block: int = 4,
 ) -> Float[Array, "R L"]:
-  """Mean attention of a segment's queries to each of its places.
+  """The mean attention of a segment's queries to each place.
 
-  float32, without gradient. The softmax of every query and head runs over all keys visible to it;
-  then follows the mean over heads and over the queries of the segment. `at` = (segment, place) as
-  in filax.ops.attention.dense; segment 0 marks a padding query. `block` queries at a time: memory
-  O(block · H · L).
+  Returns float32 without gradient. For every query and head, the softmax is taken over all keys
+  that the query sees. The result is the mean over the heads and over the queries of the segment.
+  `at` = (segment, place) as in filax.ops.attention.dense; segment 0 marks a padding query. `block`
+  queries are computed at a time, which takes O(block · H · L) memory.
   """
   q, k = lax.stop_gradient((q, k))
   rows, queries, heads, d = q.shape
   q = q.reshape(rows, queries, k.shape[2], -1, d)
   q_segment, q_place = q_at
   if queries > block:
-    # The padding is zeros, so its segment is 0: no query.
+    # Chunks are padded with zeros. Segment 0 marks the padding as no query.
     parts = [chunks.cut(chunks.pad(x, block), block) for x in (q, q_segment, q_place)]
 
     def add_block(total, part):
       q_part, segment_part, place_part = part
-      return total + _attention_sum(q_part, segment_part, place_part, k, kv_at), None
+      sum_of_part = _attention_sum(q_part, segment_part, place_part, k, kv_at)
+      return total + sum_of_part, None
 
     zeros = jnp.zeros(k.shape[:2], jnp.float32)
     total, _ = lax.scan(add_block, zeros, parts)
@@ -174,10 +184,12 @@ def shorten(
 ) -> tuple[Row, Int[Array, "R n"]]:
   """The Row of the kept places, and the index for `move`.
 
-  The result has n = `length` places. Kept places stay in order. The index is the former place of
-  each place, -1 for padding. `positions`: "renumber" counts every segment from 0 again, "keep"
-  leaves positions unchanged. The planner guarantees that the kept places fit. A query whose place
-  is dropped moves to the last kept place before it.
+  The new Row has n = `length` places, and the kept places stay in order; the planner guarantees
+  that they fit. The index holds the former place of each new place, -1 for padding. A query whose
+  place is dropped moves to the last kept place before it.
+
+  positions: with "renumber" the positions of every segment count from 0 again; with "keep" they do
+  not change.
   """
   if positions not in POSITIONS:
     raise ValueError(
@@ -230,9 +242,9 @@ def move(
 ) -> Array:
   """Gathers the places of x at `index`.
 
-  [R L ...] -> [R n ...]; zeros where `index` is negative. `index` counts in natural order. If x
-  lies in another order (parallel.zigzag.order), `order` has the natural index of each of its
-  places, and `order_after` the natural index of each place of the result.
+  [R L ...] -> [R n ...]; zeros where `index` is negative. `index` counts in natural order. If x is
+  in another order (parallel.zigzag.order), `order` holds the natural index of each place of x, and
+  `order_after` the natural index of each place of the result.
 
     x = [a b c d], index = [3 0 -1]  ->  [d a 0]
   """
@@ -252,10 +264,7 @@ def _with_axes(x: Array, ndim: int) -> Array:
 
 
 def query_places(row: Row) -> tuple[Int[Array, "R Q"], Int[Array, "R Q"]]:
-  """(segment, place) of the queries, for `attention_scores`.
-
-  Segment 0 for padding.
-  """
+  """(segment, place) of the queries, for `attention_scores`; padding has segment 0."""
   return move(row.segment_ids, row.queries), row.queries
 
 
@@ -266,12 +275,13 @@ def row_places(row: Row) -> tuple[Int[Array, "R L"], Int[Array, "R L"]]:
 
 
 def _attention_sum(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
-  """Attention to every key, summed over queries and heads.
+  """The attention that every key receives, summed over queries and heads.
 
-  q is [R q K G d].
+  q is [R q K G d]: G heads share a kv head.
   """
   seen = visible((segment, place), kv_at)
-  seen = seen & (segment > 0)[:, :, None]
+  is_real_query = (segment > 0)[:, :, None]
+  seen = seen & is_real_query
   seen = seen[:, None, None]  # [R 1 1 q L]
   logits = jnp.einsum(
     "RqKGd,RLKd->RKGqL", q, k, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
@@ -281,14 +291,14 @@ def _attention_sum(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
   largest = logits.max(-1, keepdims=True)
   weight = jnp.exp(logits - largest) * seen
   total = weight.sum(-1, keepdims=True)
-  share = weight / jnp.maximum(total, 1e-30)
-  return share.sum((1, 2, 3))
+  attention = weight / jnp.maximum(total, 1e-30)
+  return attention.sum((1, 2, 3))
 
 
 def _ordinals(row: Row, segments: int):
-  """Index of each visual token in its segment, and the segment's count.
+  """Index of each visual token in its segment, and their number.
 
-  Both are [R L]; the count is the number of visual tokens of the segment.
+  Both are [R L].
   """
   rank = _rank(row.visual)
   length = row.visual.shape[1]
@@ -307,7 +317,7 @@ def _of_segment(
   values: Int[Array, "R S"],
   segment_ids: Int[Array, "R L"],
 ):
-  """values[s - 1] at every place of segment s, 0 on padding."""
+  """values[s - 1] at every place of segment s, 0 at padding."""
   with_padding = jnp.pad(values, ((0, 0), (1, 0)))
   return jnp.take_along_axis(with_padding, segment_ids, axis=1)
 
@@ -317,9 +327,9 @@ def _with_text(row: Row, picked):
 
 
 def _rank(mask) -> Int[Array, "R L"]:
-  """Index of each True place among the True places.
+  """Index of each True place among those of its row.
 
-  At a False place, the index of the last True place before it.
+  A False place has the index of the last True place before it.
   """
   return jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
 

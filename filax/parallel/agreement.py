@@ -140,7 +140,7 @@ def _put_digests(key: str, parts: Mapping[str, Part]) -> None:
 def _verdict(base: str) -> dict[str, Any]:
   """The differing parts and processes; {} if none differ.
 
-  Runs on process 0.
+  This function runs on process 0.
   """
   reports = []
   for index in range(key_value.count()):

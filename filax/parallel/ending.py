@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from filax.parallel import key_value
 
-REFUSED = 2  # Exit code of a run that refuses to go on.
+REFUSED = 2  # Exit code of a run that refuses to continue.
 _KEY = "filax/end"
 _LOOK_SECONDS = 1.0
 _ANSWER_SECONDS = 8.0  # Process 0 waits so long for the others to read the message.

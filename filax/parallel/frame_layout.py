@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames as the batch of an encoder, without moving them between devices.
+"""Arranges frames as the batch of an encoder, without moving them between devices.
 
-Every device keeps its own rows and its own part of time. Merging [B T] row by row would interleave
-devices that hold several rows. Here the merged order follows the mesh, so that no frame moves
-between devices; a static permutation restores the order.
+An encoder takes a batch of clips, so the rows B and the times T of frames [B T] become one axis.
+Each device holds some rows, and some part of their time. A plain reshape would put the clips of one
+device far apart in the new axis, and clips would move between devices. Here the order along the new
+axis follows the mesh instead, so that no frame moves. `unflatten` restores the order of [B T].
 """
 
 from typing import NamedTuple
@@ -17,9 +18,9 @@ from filax.parallel.rules import constrain
 class FrameLayout(NamedTuple):
   """Numbers of device groups along the rows and along time."""
 
-  rows: int
-  parts: int
-  time_word: str = "seq"  # The dimension word of time: "frames" if it also lies over rows' axes.
+  rows: int  # Groups of devices along the rows.
+  parts: int  # Groups of devices along time.
+  time_word: str = "seq"  # Dimension word of time; "frames" if it is split over all mesh axes.
 
   @property
   def words(self) -> str:
@@ -36,52 +37,55 @@ class FrameLayout(NamedTuple):
 def frame_layout(shape: tuple[int, int], clip: int) -> FrameLayout:
   """The layout of [B T] frames on the mesh in use.
 
-  `clip` neighbouring frames stay together. A dimension that does not divide evenly is not split; if
-  the rows do not, such as a single video, time lies over all axes where it divides.
+  `clip` neighbouring frames stay together. A dimension that does not divide evenly is not split. If
+  the rows do not divide (a single video, for example), time is split over all mesh axes, provided
+  that it divides.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
-    return FrameLayout(1, 1)
+    return FrameLayout(rows=1, parts=1)
   batch, frames = shape
-  rows = mesh.shape["data"] * mesh.shape["fsdp"]
-  parts = mesh.shape["seq"]
-  if batch % rows:
-    if frames % (rows * parts * clip) == 0:
-      return FrameLayout(1, rows * parts, "frames")
-    rows = 1
-  if frames % (parts * clip):
-    parts = 1
-  return FrameLayout(rows, parts)
+  row_groups = mesh.shape["data"] * mesh.shape["fsdp"]
+  time_groups = mesh.shape["seq"]
+  rows_divide = batch % row_groups == 0
+  time_divides = frames % (time_groups * clip) == 0
+  if rows_divide:
+    return FrameLayout(row_groups, time_groups if time_divides else 1)
+  all_groups = row_groups * time_groups
+  if frames % (all_groups * clip) == 0:
+    return FrameLayout(1, all_groups, "frames")
+  return FrameLayout(1, time_groups if time_divides else 1)
 
 
 def flatten(x: jax.Array, clip: int) -> jax.Array:
   """Frames [B T ...] -> clips [B·T/clip clip ...].
 
-  The clips lie over data, fsdp and seq.
+  The clips are sharded over data, fsdp and seq.
   """
-  batch, frames = x.shape[:2]
+  batch, frames, *frame_shape = x.shape
   layout = frame_layout((batch, frames), clip)
-  x = x.reshape(layout.rows, batch // layout.rows, layout.parts, -1, clip, *x.shape[2:])
+  x = x.reshape(layout.rows, batch // layout.rows, layout.parts, -1, clip, *frame_shape)
   x = jnp.swapaxes(x, 1, 2)  # [rows parts B/rows T/parts/clip clip ...]
-  x = x.reshape(-1, *x.shape[4:])
-  return constrain(x, layout.words + " -" * (x.ndim - 1))
+  clips = x.reshape(-1, clip, *frame_shape)
+  return constrain(clips, layout.words + " -" * (clips.ndim - 1))
 
 
 def unflatten(x: jax.Array, batch: int, frames: int) -> jax.Array:
   """Inverse of `flatten`, for features: [B·T/clip clip ...] -> [B T ...]."""
-  rows, parts, over_time = frame_layout((batch, frames), x.shape[1])
-  x = x.reshape(rows, parts, batch // rows, frames // parts, *x.shape[2:])
+  _, clip, *feature_shape = x.shape
+  rows, parts, split_time_word = frame_layout((batch, frames), clip)
+  x = x.reshape(rows, parts, batch // rows, frames // parts, *feature_shape)
   x = jnp.swapaxes(x, 1, 2)  # [rows B/rows parts T/parts ...]
-  x = x.reshape(batch, frames, *x.shape[4:])
+  x = x.reshape(batch, frames, *feature_shape)
   row_word = "batch" if rows > 1 else "-"
-  time_word = over_time if parts > 1 else "-"
+  time_word = split_time_word if parts > 1 else "-"
   return constrain(x, f"{row_word} {time_word}" + " -" * (x.ndim - 2))
 
 
 def cut(clips: jax.Array, layout: FrameLayout, chunk: int) -> jax.Array:
-  """Flattened clips [n ...] -> steps [steps devices·chunk ...].
+  """Cuts flattened clips [n ...] into steps [steps devices·chunk ...].
 
-  At every step each device has `chunk` clips of its own. The last step is filled with zeros.
+  At every step each device has `chunk` of its own clips. Zeros fill up the last step.
   """
   devices = layout.rows * layout.parts
   shape = clips.shape[1:]

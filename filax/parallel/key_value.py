@@ -11,7 +11,7 @@ from typing import Any
 
 from jax._src import distributed  # The store has no public name.
 
-_WAIT_MS = 10_000  # Of one request; longer waits repeat it.
+_WAIT_MS = 10_000  # The longest wait of one request; longer waits repeat the request.
 _SILENT_SECONDS = 60.0
 
 

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sharding tables: regex -> dimension words -> mesh axes."""
+"""Sharding rules, in two steps.
+
+1. The table DIMS of a component maps the path of a parameter to dimension words, by regex.
+2. The tables below map dimension words to mesh axes.
+
+Activations are described by dimension words directly: constrain(x, "batch seq -").
+"""
 
 from collections.abc import Callable, Sequence
 import math
@@ -12,7 +18,7 @@ from jaxtyping import PyTree
 
 MESH = ("data", "fsdp", "seq", "tensor")  # Always these four axes; a config only sets their sizes.
 
-# Dimension of a parameter -> mesh axes. None = not split.
+# Dimension word of a parameter -> mesh axes. None = not sharded.
 PARAMETER_AXES = {
   "embed": ("fsdp", "seq"),
   "vocab_rows": ("fsdp", "seq"),
@@ -25,7 +31,7 @@ PARAMETER_AXES = {
   "layers": None,
   "-": None,
 }
-# Dimension of an activation -> mesh axes.
+# Dimension word of an activation -> mesh axes.
 ACTIVATION_AXES = {
   "batch": ("data", "fsdp"),
   "frames": ("data", "fsdp", "seq"),  # Frames are the batch of the encoder.
@@ -38,7 +44,9 @@ ACTIVATION_AXES = {
 
 
 def partition_spec(dims: str, axes=None) -> P:
-  """The PartitionSpec of dimension words, by default those of an activation.
+  """The PartitionSpec of dimension words.
+
+  axes: the table of mesh axes; by default that of activations.
 
   partition_spec("batch seq -") == P(("data", "fsdp"), "seq", None)
   """
@@ -47,9 +55,9 @@ def partition_spec(dims: str, axes=None) -> P:
 
 
 def constrain(x: jax.Array, dims: str) -> jax.Array:
-  """Lays an activation on the mesh in use: constrain(x, "batch seq -").
+  """Shards an activation over the mesh in use: constrain(x, "batch seq -").
 
-  Returns it unchanged without a mesh.
+  Without a mesh, it is returned unchanged.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
@@ -58,11 +66,11 @@ def constrain(x: jax.Array, dims: str) -> jax.Array:
 
 
 def parameter_spec(table: Sequence[tuple[str, str]], path: str, shape: tuple[int, ...]) -> P:
-  """The layout of one parameter: the first row that matches its path.
+  """The PartitionSpec of a parameter, by the first row that matches.
 
-  table: rows of (regex, dimension words).
-  A parameter with one dimension more than its row has words is stacked over layers. Adapters, codes
-  and scales of a kernel need no row: they lie as the kernel does.
+  table: rows of (regex, dimension words). If a parameter has one dimension more than its row has
+  words, it is stacked over layers. The adapters, codes and scales of a kernel need no row, because
+  they are sharded like the kernel.
   """
   kernel_path, words_of = _beside_kernel(path)
   for pattern, row_words in table:
@@ -78,9 +86,10 @@ def parameter_spec(table: Sequence[tuple[str, str]], path: str, shape: tuple[int
 
 
 def _beside_kernel(path: str) -> tuple[str, Callable[[str], str]]:
-  """(path of the kernel, function from its words to this parameter's).
+  """The kernel of a parameter, and how their words are related.
 
-  For other parameters the path itself, and the same words.
+  Returns the path of the kernel, and the function from its words to those of the parameter. A
+  parameter that is not an adapter, code or scale belongs to itself.
   """
   for ending, words_of in _BESIDE_KERNEL.items():
     if path.endswith(f"/kernel_{ending}"):
@@ -93,9 +102,10 @@ def _same_words(dims: str) -> str:
 
 
 def _input_words(dims: str) -> list[str]:
-  """The words of a kernel's inputs.
+  """The words of a kernel's input dimensions.
 
-  All but the last word, or a head's last two."""
+  They are all but the last word, or all but the last two if the output is divided into heads.
+  """
   words = dims.split()
   outputs = 2 if words[-1] == "head_dim" else 1
   return words[:-outputs]
@@ -114,7 +124,10 @@ def _words_of_b(dims: str) -> str:
 
 
 def _words_of_scales(dims: str) -> str:
-  """Scales have few values along the inputs, which need not divide."""
+  """The words of scales.
+
+  Scales have few values along the inputs, so they are not split there.
+  """
   unsplit = ["-"] * len(_input_words(dims))
   return " ".join([*unsplit, *_output_words(dims)])
 
@@ -124,7 +137,8 @@ def _no_words(dims: str) -> str:
   return ""
 
 
-# What stands beside a kernel in filax.models.lora and .quantised -> words of its dimensions.
+# Ending of a parameter that belongs to a kernel (filax.models.lora and .quantised) -> function from
+# the words of the kernel to its own.
 _BESIDE_KERNEL = {
   "lora_a": _words_of_a,
   "lora_b": _words_of_b,
@@ -135,11 +149,11 @@ _BESIDE_KERNEL = {
 
 
 def by_axis(table: Sequence[tuple[str, str]], params: PyTree, dtype) -> PyTree:
-  """Casts parameters that lie over (fsdp, seq); gathers them over seq.
+  """Casts parameters sharded over (fsdp, seq); gathers them over seq.
 
-  The layer gathers them over fsdp. One axis at a time, as in filax.parallel.gather: over both at
-  once, XLA sums whole gradients on every chip of a large slice, and on three-dimensional tori it
-  even gathers by sums.
+  The layer then gathers them over fsdp. The axes are gathered one at a time, as in
+  filax.parallel.gather. Over both axes at once, XLA would sum whole gradients on every chip of a
+  large slice, and on three-dimensional tori it would even gather by sums.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.shape["seq"] == 1:
@@ -158,7 +172,7 @@ def by_axis(table: Sequence[tuple[str, str]], params: PyTree, dtype) -> PyTree:
 
 
 def parameter_shardings(table: Sequence[tuple[str, str]], params: PyTree, mesh: Mesh) -> PyTree:
-  """A NamedSharding for every leaf (array or ShapeDtypeStruct) of `params`."""
+  """The NamedSharding of every leaf (array or ShapeDtypeStruct) of `params`."""
 
   def sharding(path, leaf):
     name = leaf_path(path)
@@ -175,7 +189,7 @@ def leaf_path(path) -> str:
 
 
 def check_divides(path: str, shape: tuple[int, ...], layout: P, mesh: Mesh) -> None:
-  """Raises ValueError if a dimension does not split evenly over its axes."""
+  """Raises ValueError if a dimension does not divide over its axes."""
   for size, axes in zip(shape, layout, strict=False):
     if axes is None:
       continue

@@ -54,7 +54,7 @@ class Collective:
 
   kind: str
   axes: str  # The mesh axes whose devices take part: "fsdp", "fsdp*seq".
-  bytes: float  # Of one device, over all executions.
+  bytes: float  # Bytes that one device sends, over all executions.
   runs: int
 
 

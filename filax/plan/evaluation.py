@@ -56,8 +56,8 @@ class EvaluationShape:
   """Shapes of the programs that answer questions."""
 
   prompts: int  # At a time.
-  frames: int  # Of a video, encoded at once.
-  positions: int  # Of a prompt, a bucket of config.infer.lengths.
+  frames: int  # Frames of a video that are encoded at once.
+  positions: int  # Length of a prompt: a bucket of config.infer.lengths.
   table: int  # Rows of a prompt's visual table.
   room: tuple[int, ...]  # Positions after every stage of visual dropout.
   new_tokens: int  # A bucket.
@@ -277,7 +277,7 @@ def _decode_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape, cac
   """The state after a prefill, and the settings of sampling."""
   rows = _whole(setup, (shape.prompts,), jnp.int32)
   key = jax.eval_shape(jax.random.key, 0)
-  shapes: dict[str, Any] = dict(  # Of arrays.
+  shapes: dict[str, Any] = dict(  # Name of an array -> its shape.
     cache=cache,
     token=rows,
     count=rows,

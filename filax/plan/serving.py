@@ -202,7 +202,7 @@ def _token_bound(
   flops *= shape.prompts / slice_.chips
   text = programs["decode"].text
   moves = collectives.read_collectives(text, dict(serving.mesh.shape))
-  moved = sum(move.bytes for move in moves) / decoding.STEPS  # The program gives so many tokens.
+  moved = sum(move.bytes for move in moves) / decoding.STEPS  # The program gives this many tokens.
   reading = (weights + cache) / slice_.chip.memory
   seconds = max(reading, flops / slice_.chip.flops, moved / slice_.chip.link)
   return dict(

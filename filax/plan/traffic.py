@@ -122,7 +122,7 @@ def _line_bytes(line: _Line, types: Mapping[str, str], program) -> float:
 
 
 def _memory_bytes(type_text: str) -> float:
-  """Bytes of the arrays of a type that lie in memory."""
+  """Bytes of the arrays of a type that are in memory."""
   total = 0.0
   for dtype, dims, layout in _LAYOUT.findall(type_text):
     if "S(1)" not in layout:

@@ -66,9 +66,10 @@ class LaneTable:
   def decode(self, shape: LaneShape) -> tuple[list[RunningAnswer | None], TokenChunk | None]:
     """(who has the rows of a lane, their next tokens).
 
-    None instead of tokens if the lane has no answers.
+    A lane with few answers may have got smaller. None instead of tokens if the lane has no answers.
     """
     lane = self._lanes[shape]
+    lane.compact()
     owners = [owner if isinstance(owner, RunningAnswer) else None for owner in lane.owners]
     return owners, None if lane.is_empty else lane.decode()
 

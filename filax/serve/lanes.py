@@ -66,6 +66,7 @@ class PreparedPrompt:
   seen: np.ndarray | None  # bool [1 V]
 
 
+_PATIENCE = 8  # Chunks with few answers before a lane gets smaller.
 _ROW_SETTINGS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
@@ -84,6 +85,7 @@ class Lane:
     self.owners: list[object | None] = []
     self._limit = np.zeros(0, np.int32)
     self._settings = {name: np.zeros(0, np.float32) for name in _ROW_SETTINGS}
+    self._sparse_chunks = 0  # One after another, in which a quarter of the rows was enough.
 
   @property
   def rows(self) -> int:
@@ -153,6 +155,29 @@ class Lane:
       )
       chunk, _ = read_chunk(ids, logprobs, self._state, start)
     return chunk
+
+  def compact(self) -> None:
+    """Gives up rows, if few have had an owner for some chunks.
+
+    Rows without an owner cost as much as others. As many as have one stay free beside them.
+    """
+    taken = [row for row, owner in enumerate(self.owners) if owner is not None]
+    if not taken or 4 * len(taken) > self.rows:
+      self._sparse_chunks = 0
+      return
+    self._sparse_chunks += 1
+    rows = min(size for size in self._row_sizes if size >= 2 * len(taken))
+    if self._sparse_chunks < _PATIENCE or rows == self.rows:
+      return
+    self._sparse_chunks = 0
+    free = [row for row, owner in enumerate(self.owners) if owner is None]
+    kept = np.asarray((taken + free)[:rows], np.int32)
+    label = f"{self.rows} -> {rows} x {self.shape.words}"
+    with self._loaded.on_mesh():
+      self._state = SHRINK(label, self._state, kept)
+    self.owners = [self.owners[row] for row in kept]
+    self._limit = self._limit[kept]
+    self._settings = {name: values[kept] for name, values in self._settings.items()}
 
   def free(self, row: int) -> None:
     """Ends the answer in a row."""
@@ -258,6 +283,16 @@ def enlarge_rows(state: Decoding, *, rows: int) -> Decoding:
   return dataclasses.replace(larger, **fields)
 
 
+def shrink_rows(state: Decoding, rows: Int[Array, "count"]) -> Decoding:
+  """The state of some of its rows, in this order."""
+  fields = {}
+  for field in dataclasses.fields(Decoding):
+    old = getattr(state, field.name)
+    if field.name != "cache" and old is not None:
+      fields[field.name] = old[rows]
+  return dataclasses.replace(state, cache=state.cache.at_rows(rows), **fields)
+
+
 def row_bytes(loaded: LoadedModel, shape: LaneShape) -> int:
   """Bytes of keys and values of one row."""
   model = language_model(loaded.model)
@@ -272,4 +307,5 @@ def row_bytes(loaded: LoadedModel, shape: LaneShape) -> int:
 BEGIN = CountedProgram("first token", begin_rows, static_argnames="greedy", donate_argnums=0)
 OPEN = CountedProgram("rows", open_rows, static_argnames=("rows", "vocab"))
 ENLARGE = CountedProgram("rows", enlarge_rows, static_argnames="rows")
-PROGRAMS = (BEGIN, OPEN, ENLARGE, decoding.DECODE)
+SHRINK = CountedProgram("rows", shrink_rows)
+PROGRAMS = (BEGIN, OPEN, ENLARGE, SHRINK, decoding.DECODE)

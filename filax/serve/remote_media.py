@@ -7,6 +7,7 @@ Redirects are refused.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 import contextlib
 import http.client
 import io
@@ -24,6 +25,7 @@ from filax.serve.requests import RequestError
 _PORTS = dict(http=80, https=443)
 _PART = 1 << 16
 _IN_MEMORY = 8 << 20  # Bytes of a file that need no file on disk.
+_MOST_LOOKUPS = 32  # Of names at a time; the system's own time limit is minutes.
 # Public ranges of IPv6 that hold private addresses of IPv4.
 _TRANSLATED = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")))
 
@@ -39,6 +41,7 @@ class RemoteMedia:
     self._domains = tuple(domain.lower() for domain in domains)
     self._most_bytes = most_bytes
     self._seconds = seconds
+    self._lookups = threading.BoundedSemaphore(_MOST_LOOKUPS)
 
   def fetch(self, url: str) -> BinaryIO:
     """The content of a URL, as a file to read. Raises RequestError."""
@@ -47,7 +50,7 @@ class RemoteMedia:
     host = parts.hostname or ""
     port = parts.port or _PORTS[parts.scheme]
     try:
-      address = public_address(host, port)
+      address = self._look_up(host, port, deadline)
       return self._read(parts, host, port, address, deadline)
     except RequestError:
       raise
@@ -86,6 +89,26 @@ class RemoteMedia:
       if domain in ("*", host) or (domain.startswith(".") and host.endswith(domain)):
         return True
     return False
+
+  def _look_up(self, host: str, port: int, deadline: float) -> str:
+    """public_address(host, port), or TimeoutError at the deadline.
+
+    The look-up itself cannot be ended: its thread is left behind, and only so many may be.
+    """
+    if not self._lookups.acquire(timeout=max(0.0, deadline - time.monotonic())):
+      raise TimeoutError
+    address: Future[str] = Future()
+
+    def look_up() -> None:
+      try:
+        address.set_result(public_address(host, port))
+      except BaseException as error:  # It belongs to whoever waits.
+        address.set_exception(error)
+      finally:
+        self._lookups.release()
+
+    threading.Thread(target=look_up, name="filax look-up", daemon=True).start()
+    return address.result(max(0.0, deadline - time.monotonic()))
 
   def _too_slow(self) -> RequestError:
     return RequestError(

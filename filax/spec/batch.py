@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contents of a packed batch.
+"""The contents of a packed batch: the contract between data, model and evaluation.
 
-The contract between data, model and evaluation. NumPy only. Dimensions: R packed rows, T frame
-slots, I image slots, L text positions, S segments (samples) a row, Q query positions, h w pixels.
-All shapes are static: they come from a `RowShape`, never from the data. A row's *visual table* is
-concat(video tokens G·N', image tokens I·N'', one newline).
+Dimensions: R packed rows, T frames, I images, L text positions, S segments (samples) of a row, Q
+query positions, h w pixels. All shapes are static: they come from a `RowShape`, and never from the
+data. The *visual table* of a row consists of its video tokens (G groups of N'), its image tokens (I
+images of N''), and one newline. This file needs only NumPy.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 PADDING = 0  # The segment id of places that belong to no sample.
 TEXT = -1  # visual_index of a place that holds a text token.
 
-# key -> (dimensions, dtype). Row keys only; a batch is rows stacked along R.
+# key -> (dimensions, dtype). A batch consists of rows that are stacked along R.
 BATCH = {
   "frames": ("R T h w 3", "uint8"),  # Video frames, normalised on the device.
   "frame_segment_ids": ("R T", "int32"),  # The sample a frame belongs to, from 1; 0 = padding.
@@ -38,22 +38,21 @@ BATCH = {
 class RowShape:
   """The static size of a packed row.
 
-  T frames, I images, L positions, S segments. Each shape is compiled once; a plan uses at most
-  three (its buckets).
+  One program is compiled for each shape. A plan uses at most three shapes (its buckets).
   """
 
-  frames: int
-  images: int
-  length: int
-  segments: int
-  queries: int = 0
-  stages: int = 0
-  room: tuple[int, ...] = ()  # Visual dropout: positions left after every stage.
+  frames: int  # T
+  images: int  # I
+  length: int  # L
+  segments: int  # S
+  queries: int = 0  # Q
+  stages: int = 0  # The number of stages of visual dropout.
+  room: tuple[int, ...] = ()  # The number of positions after every stage of visual dropout.
 
   def shapes(self, rows: int, size: int) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shape and dtype of every array in a batch, by key.
+    """key -> (shape, dtype) of every array in a batch.
 
-    The batch has `rows` rows; pictures are `size` x `size` pixels.
+    The batch has `rows` rows; pictures have `size` x `size` pixels.
     """
     sizes = dict(
       R=rows,
@@ -85,9 +84,9 @@ class RowShape:
 
 @dataclasses.dataclass(frozen=True)
 class VisualLayout:
-  """Numbers of visual tokens per group and image, and places of newlines.
+  """Numbers of visual tokens per group and image, and newlines.
 
-  Plain ints derived from the model (`VideoLM.layout()`) for planner and materialise, so that every
+  This is all that the data pipeline knows about the model (`VideoLM.layout()`). With it, every
   length is known before a frame is decoded.
   """
 
@@ -96,7 +95,7 @@ class VisualLayout:
   group_grid: tuple[int, int]  # Rows and columns of the N' tokens of a group.
   image_grid: tuple[int, int]  # Rows and columns of the N'' tokens of an image or tile.
   newline: str = "one_token"  # one_token | grid | frame | none
-  stages: tuple = ()  # Of visual dropout (filax.spec.dropout_stages.Stage).
+  stages: tuple = ()  # The stages of visual dropout (filax.spec.dropout_stages.Stage).
   queries: str = "released"  # Query positions of visual dropout: released | answers.
 
   @property
@@ -113,8 +112,5 @@ class VisualLayout:
     return groups * self.tokens_per_group
 
   def newline_index(self, row: RowShape) -> int:
-    """The index of the newline vector in the visual table.
-
-    It is the last row.
-    """
+    """The index of the newline: the last row of the table."""
     return self.first_image(row) + row.images * self.tokens_per_image

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stages, kept counts and static lengths of visual dropout.
 
-Shared by host and model; NumPy only. A stage (layer, kind, ratio) drops visual tokens after `layer`
-decoder layers, so that int(N · ratio) of a sample's N tokens remain in the following layers.
-Kinds: "uniform" keeps evenly spaced tokens, "attention" the tokens that get the most attention from
-the query positions. S segments a row.
+A stage (layer, kind, ratio) drops visual tokens after `layer` decoder layers. Of the N visual
+tokens of a sample, int(N · ratio) remain in the following layers. The kind "uniform" keeps evenly
+spaced tokens. The kind "attention" keeps the tokens that receive the most attention from the query
+positions.
+
+Host and model both use this file; it needs only NumPy. In shapes, S is the number of segments of a
+row.
 """
 
 from collections.abc import Sequence
@@ -18,7 +21,7 @@ from filax.spec.batch import RowShape, VisualLayout
 KINDS = ("uniform", "attention")
 QUERIES = ("released", "answers")
 KNOB = "config.model.llm.dropout"
-MULTIPLE = 1024  # Shortened rows divide over devices and kernel blocks like the full row.
+MULTIPLE = 1024  # Shortened rows are multiples of this, as devices and kernel blocks need.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +53,9 @@ PRESETS = {
 def parse_stages(dropout: str | Sequence, depth: int) -> Stages:
   """The stages of config.model.llm.dropout.
 
-  `dropout` is a preset's name, ((layer, kind, ratio), ...), or the same as a string
-  "4:uniform:0.75,18:attention:0.25", with "," or "+" between stages. Raises ValueError unless
-  layers rise within 1..depth - 1, ratios fall below 1, and kinds exist.
+  dropout: the name of a preset, ((layer, kind, ratio), ...), or the same as a string such as
+  "4:uniform:0.75,18:attention:0.25", with "," or "+" between stages. Raises ValueError for an
+  unknown kind, unless layers increase within 1..depth - 1, and unless ratios decrease from below 1.
   """
   entries = _entries(dropout) if isinstance(dropout, str) else dropout
   stages = []
@@ -144,11 +147,10 @@ def kept(
   stages: Stages,
   has_query: Sequence[bool] | None = None,
 ) -> np.ndarray:
-  """Numbers of visual tokens that remain after each stage.
+  """Numbers of visual tokens that remain after each stage, i32 [stages S].
 
-  Returns i32 [stages S] from the original counts `visual` [S]: int(N · ratio) of the original N. A
-  sample without a query position (`has_query` False) keeps all its tokens in a stage of kind
-  attention.
+  visual: the original numbers N of each sample; int(N · ratio) of them remain. has_query: False for
+  samples without a query position, which keep all their tokens in a stage of kind "attention".
 
     visual = [10 7], stages at .75 and .25  ->  [[7 5]
                                                  [2 1]]
@@ -176,10 +178,11 @@ def lengths(
   stages: Stages,
   multiple: int = 1,
 ) -> tuple[int, ...]:
-  """Static length of a row after every stage.
+  """The static length of a row after every stage.
 
-  What a row full of visual tokens leaves of them, and room for the text beside it, rounded up to a
-  `multiple` (of config.mesh.seq, say). Longer text fits as far as `overflow_reason` says.
+  It is enough for a row that is full of visual tokens: for those that remain, and for the text. It
+  is rounded up to a `multiple` (of config.mesh.seq, for example). With more text, a row may not
+  fit; `overflow_reason` tells.
 
     length = 100, visual = 80, a stage at .25, multiple = 8  ->  20 + 20 = 40 places
   """
@@ -215,10 +218,10 @@ def overflow_reason(counts: Sequence[int], room: Sequence[int], stages: Stages) 
 
 
 def queries(labels: np.ndarray, answers: np.ndarray, kind: str) -> np.ndarray:
-  """Query positions i32 of one sample under config.model.llm.dropout_queries.
+  """The query positions of one sample, i32.
 
-  `labels`, bool [L], marks supervised tokens, `answers`, bool [L], tokens of an answer. Raises
-  ValueError for an unknown kind.
+  labels: bool [L], True for supervised tokens. answers: bool [L], True for tokens of an answer.
+  kind: config.model.llm.dropout_queries. Raises ValueError for an unknown kind.
   """
   if kind not in QUERIES:
     raise ValueError(
@@ -229,10 +232,10 @@ def queries(labels: np.ndarray, answers: np.ndarray, kind: str) -> np.ndarray:
 
 
 def query_positions(supervised: np.ndarray) -> np.ndarray:
-  """Positions right before every supervised run of one sample.
+  """The positions right before every run of supervised tokens.
 
-  bool [L] -> i32 [queries]. "released" applies it to the training labels, "answers" to the tokens
-  of answers. A run at the start of the sample has no position before it.
+  bool [L] -> i32. With dropout_queries "released", the training labels are used; with "answers",
+  the tokens of answers. A run at the start of the sample has no position before it.
 
     supervised = [0 0 1 1 0 1]  ->  [1 4]
   """
@@ -241,9 +244,9 @@ def query_positions(supervised: np.ndarray) -> np.ndarray:
 
 
 def uniform_picks(count: int, picks: int) -> np.ndarray:
-  """Evenly spaced places as torch's integer linspace picks them.
+  """`picks` evenly spaced places of `count`, i64 [picks].
 
-  Returns `picks` of `count` places, i64 [picks]; computed in float64.
+  They are those of torch's integer linspace, computed in float64.
   """
   if picks < 2:
     return np.zeros(picks, np.int64)

@@ -38,7 +38,7 @@ class CellResult:
   study: str
   cell: str
   seed: int
-  hash: str  # Of what it depends on (study_hash.cell_hash).
+  hash: str  # Hash of everything that the cell depends on (study_hash.cell_hash).
   commit: str
   seconds: float
   device: str

@@ -98,7 +98,7 @@ def _sums_by_unit(values: np.ndarray, units: np.ndarray) -> np.ndarray:
 def _cluster_variance(sums: np.ndarray) -> float:
   """The variance of the total, from the sums of its clusters.
 
-  NaN for a single cluster.
+  It is NaN for a single cluster.
   """
   count = len(sums)
   if count < 2:

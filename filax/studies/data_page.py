@@ -13,7 +13,7 @@ from filax.evals.html_page import Markup, card, counted, element, joined, note
 from filax.evals.thumbnails import jpeg_url
 
 SIDE = 112  # Pixels of a shown picture.
-MOST_TOKENS = 3000  # Of the text of a sample.
+MOST_TOKENS = 3000  # The most tokens of a sample's text that are shown.
 SERIES = 6  # Colours.
 SETTINGS = (
   "template",

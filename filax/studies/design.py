@@ -76,7 +76,7 @@ class StudyColumn:
 class Contrast:
   """The claim that in a column one cell scores above another.
 
-  `source` says where the paper claims it.
+  source: where the paper makes the claim.
   """
 
   column: str

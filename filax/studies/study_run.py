@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 class StudyUnits:
   """The units of a share of a study, in order."""
 
-  cells: list[CellUnit]  # Of this share.
+  cells: list[CellUnit]  # The cells of this process's share.
   before: list[StudyUnit]  # Data and runs that these cells need.
 
   def undone(self) -> list[StudyUnit]:

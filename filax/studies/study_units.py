@@ -37,7 +37,7 @@ _DONE = "study_done.json"
 
 
 class StudyStopped(Exception):
-  """A signal stopped a training run; the same command goes on."""
+  """A signal stopped a training run; the same command continues."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

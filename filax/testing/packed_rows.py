@@ -27,7 +27,7 @@ FLASH = dict(
   projector=dict(name="mlp", newline="none", pool_side=1),
   llm=dict(name="qwen2", variant="tiny", dropout=((1, "uniform", 0.75), (2, "attention", 0.25))),
 )
-GROUPS = 8  # Of a row: they divide over 8 devices.
+GROUPS = 8  # Groups of a row, which divide over 8 devices.
 IMAGES = 2
 QUERIES = 16
 WORDS_ROOM = 40  # Positions of a row beside those of its visual tokens.

@@ -98,7 +98,7 @@ class RandomRows:
     self.closed = False
 
   def steps(self, epochs: int) -> int:
-    """Batches in so many epochs."""
+    """Batches in this many epochs."""
     return EPOCH_STEPS * epochs
 
   @contextlib.contextmanager

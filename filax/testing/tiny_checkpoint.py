@@ -49,7 +49,7 @@ def write_checkpoint(
 ) -> str:
   """Writes a run folder with a checkpoint of step 0.
 
-  `texts` train its tokenizer of `vocabulary` pieces. Returns the folder's path.
+  Its tokenizer of `vocabulary` pieces is trained on `texts`. Returns the folder's path.
   """
   folder = pathlib.Path(folder)
   config = tiny_config(config_file, **changes)

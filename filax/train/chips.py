@@ -35,8 +35,8 @@ _KINDS = {  # Part of jax.Device.device_kind -> kind of chip. The first match wi
   "TPU v5": "v5p",
   "TPU v6": "v6e",
 }
-UNKNOWN_BYTES = 16 * GIB  # Of a device that says nothing about its memory.
-_HOST_SHARE = 0.5  # Of the host's memory; the rest is for data and for saving.
+UNKNOWN_BYTES = 16 * GIB  # Assumed for a device that does not state its memory.
+_HOST_SHARE = 0.5  # The share of host memory for CPU devices; the rest is for data and saving.
 _CGROUP_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")
 
 

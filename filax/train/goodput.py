@@ -41,7 +41,7 @@ PHASES = (START, RESTORE, COMPILE, DATA, STEP, EVALUATE, SAVE, LOST)
 FILE = "goodput.json"
 
 _WRITE_SECONDS = 10.0
-_SAVES = 100  # Of the newest checkpoints, the step seconds are kept.
+_SAVES = 100  # The step seconds of this many newest checkpoints are kept.
 
 Seconds = dict[str, float]  # Phase -> seconds.
 

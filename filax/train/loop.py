@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run, from first step to last.
 
-Per step, in this order: dispatch the step, fetch the next rows while it runs, look at the metrics
-of the step before, save if due, evaluate if a hook wants to, and save if that was the best so far.
-Nothing waits for the device but a queue of two steps; where a step takes long the queue is one, so
-that a stop has to wait for no second one.
+The loop dispatches a step to the devices. While the step runs, it fetches the next rows and looks
+at the metrics of the step before. Then it saves if a checkpoint is due, evaluates if a hook wants
+to, and saves again if the score is the best so far. The devices have a queue of two steps. If a
+step takes long, the queue has one, so that a run that is stopped need not wait for a second step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -68,17 +68,17 @@ def train_pipeline(
 ) -> dict[str, Any]:
   """Trains config.model on the rows of `pipeline`.
 
-  The steps of earlier calls are not repeated: the same call starts, resumes and finishes a run.
-
-  config: a ConfigDict (configs/common.py). The workdir gets checkpoints/, config.json,
+  The same call starts, resumes and finishes a run: steps of earlier calls are not repeated.
+  config: a ConfigDict (configs/common.py). workdir: receives checkpoints/, config.json,
   metrics.jsonl and tensorboard/. costs: costs(model, shapes, rates) are the FLOPs that MFU counts.
-  devices: those of config.mesh; default: all devices. ingredients: those of the pipeline's plan,
-  equal in all processes; the workdir keeps them, to name later changes. lease: checked before each
-  write. signals: those already handled. hooks: called after the run's own. clock: runs already.
+  devices: those of config.mesh (default: all devices). ingredients: those of the pipeline's plan,
+  the same in all processes; they are stored in the workdir to name later changes. lease: checked
+  before each write. signals: a handler that is active already. hooks: called after the built-in
+  ones. clock: a clock that is running already.
 
   Returns Tracker.summary and the newest checkpoint. Raises ValueError for an invalid config or
-  steps without a supervised token, NonFinite naming the step, and lease.Lost if another run has
-  taken over the workdir.
+  steps without a supervised token, NonFinite with the number of the step, and lease.Lost if another
+  run has taken over the workdir.
   """
   config = config.to_dict()
   compilation_cache.enable()
@@ -135,7 +135,7 @@ def choose_open_settings(
 ) -> tuple[Config, Setup]:
   """The config with a choice for every "auto", and its setup.
 
-  Prints the choice. A run that goes on keeps that of its checkpoint where it fits.
+  The choice is printed. A run that resumes keeps the choice of its checkpoint if it fits.
   """
   earlier = earlier_config(workdir) if settings_left_open(config).any else None
   setup = prepare(config, steps, devices, device_bytes(devices), earlier)
@@ -221,7 +221,7 @@ def _no_lease() -> None:
 class Loop:
   """The steps of a run.
 
-  Holds the state of the host; the state of the devices passes through `train`.
+  An object holds the state of the host. The state of the devices is passed through `train`.
   """
 
   def __init__(
@@ -244,16 +244,16 @@ class Loop:
     self._step = kept_train_step(run.config, run.setup)
     self._saved_state = averages.make_saved_state(run.setup.optimizer, run.setup.like)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
-    self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not fetched.
+    self._pending: tuple[int, DeviceMetrics] | None = None  # Metrics that are not fetched yet.
     self._newest: metrics.DeviceScalar | None = None  # The loss of the newest step.
     self._saved_at = run.first
     self._looked_at = 0.0
-    self._step_seconds = math.inf  # Of the newest step whose metrics came.
+    self._step_seconds = math.inf  # Seconds of the newest step with metrics.
 
   def train(self, state: TrainState, row: int, fetcher: Fetcher) -> tuple[TrainState, int]:
-    """Runs steps to the last one or to a signal, and saves.
+    """Runs steps until the last one or a signal, and saves checkpoints.
 
-    row: the global row of data that comes next. Returns state and row after the last step.
+    row: the number of the next global row of data. Returns state and row after the last step.
     """
     if self._hooks.lacks_scores(self.done):
       self._note_scores(self._hooks.evaluate_again(self.done, state), state, row)
@@ -351,7 +351,7 @@ class Loop:
 
   def _save(self, state: TrainState, row: int) -> None:
     """Copies the state off the devices; it is written in the background."""
-    with self._hooks.around(SAVE):
+    with self._hooks.around(SAVE), jax.transfer_guard("allow"):
       saved_state = self._saved_state(state)
       self._saved.save(saved_state, row, self._fingerprint, self._config)
     self._saved_at = self.done

@@ -19,7 +19,7 @@ from filax.spec import RowShape
 from filax.train.recompute import LayerShape, layer_shape
 from filax.train.step_work import parameter_sizes
 
-MARGIN = 0.2  # Of the estimate, kept free beside it.
+MARGIN = 0.2  # This share of the estimate is kept free in addition to it.
 _GATHERED_AHEAD = 1.5  # Copies of the head kept gathered over micro-batches; calibrated.
 _MLP_VALUES = 5  # Values of the MLP's width alive in a layer's backward pass; calibrated.
 _WIDTH_VALUES = 10  # The same of the layer's width.
@@ -34,12 +34,12 @@ class StepFacts:
   """What the memory of a step depends on, beside policies and micro-batches."""
 
   model: Any  # A VideoLM.
-  shapes: PyTree  # Of its parameters.
+  shapes: PyTree  # Shapes of the parameters.
   rates: Mapping[str, float]  # Path of a parameter -> its rate; 0 = frozen.
   mesh: Mapping[str, int]
   rows: Sequence[RowShape]
   batch: int  # Rows of a step.
-  state_bytes: float  # Of a device: parameters and optimizer.
+  state_bytes: float  # Bytes of parameters and optimizer on one device.
   loss_chunk: int
 
   @functools.cached_property

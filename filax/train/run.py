@@ -93,6 +93,12 @@ def open_data(
   )
   if report["needs"]:
     say(f"Of those that are too long, {', '.join(report['needs'])}.")
+  for shape, rows in zip(plan.row_shapes, report["rows_of_shape"], strict=True):
+    if not rows:
+      say(
+        f"No sample is in a row of {shape.frames} frames, {shape.images} images and "
+        f"{shape.length} positions: each goes to the shortest of config.data.rows that holds it."
+      )
   return Pipeline(plan)
 
 

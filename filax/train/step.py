@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One optimizer step, as a pure function of state and batch.
 
-Losses and counts are summed over positions, rows, micro-batches and devices, and divided once: the
-mean does not depend on how a batch was divided.
+Losses and counts are summed over positions, rows, micro-batches and devices, and divided once at
+the end. So the mean does not depend on how a batch was divided.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,9 +32,11 @@ def make_loss(
 
   `sum` / sums["count"] is the mean loss of the batch. `sums` also counts supervised and correct
   tokens, tokens and positions, frames, images, bad samples, and the work of the llm (`llm_work`).
-  All are float32 scalars. An `rngs` entry named dropout is passed to the model. Where the model
-  drops visual tokens, targets and masks are those of the shortened rows. dropout: share of the
-  inputs of adapters that is dropped. Raises ValueError for an unknown reduction.
+  All of them are float32 scalars. If the model drops visual tokens, targets and masks are those of
+  the shortened rows.
+
+  chunk: the number of positions whose logits are computed at a time. dropout: the share of an
+  adapter's inputs that is dropped. Raises ValueError for an unknown reduction.
   """
   if reduction not in REDUCTIONS:
     raise ValueError(
@@ -62,7 +64,7 @@ def make_loss(
 def make_sample_losses(model, chunk: int = 1024) -> Callable:
   """Returns losses(params, batch, rng) -> (sum of the loss, supervised tokens).
 
-  Both are [R S]: the losses of `make_loss`, by sample. Sample s of row r is its segment s + 1.
+  Both are [R S]: the losses of `make_loss` by sample. Sample s of a row is its segment s + 1.
   """
 
   def losses_by_sample(params, batch, rng):
@@ -78,7 +80,7 @@ def token_losses(
 ) -> tuple[jax.Array, jax.Array, Mapping[str, jax.Array]]:
   """(loss, hits, rows) of a batch.
 
-  loss and hits [R L]; a hit is a target that is the likeliest token.
+  loss and hits are [R L]. A hit is a target that is the likeliest token.
   """
   hidden, rows = hidden_states(model, params, batch, rng)
   head = model.apply({"params": params}, method="head")
@@ -89,8 +91,8 @@ def token_losses(
 def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, jax.Array]]:
   """Hidden states [R L D] of a batch, and their rows.
 
-  The rows hold targets, loss_mask and segment_ids [R L]: those of the batch, or of the rows that
-  visual dropout has shortened.
+  The rows are targets, loss_mask and segment_ids [R L]. They are those of the batch, or those of
+  the rows that visual dropout has shortened.
   """
   variables = {"params": params}
   rngs = {"dropout": rng, lora.DROPOUT_STREAM: rng}
@@ -117,9 +119,10 @@ def _count_positive(x: jax.Array) -> jax.Array:
 
 
 def layer_shares(model) -> tuple[float, ...]:
-  """Shares of the llm's layers between the stages of visual dropout.
+  """The shares of the llm's layers between the stages of visual dropout.
 
-  The first share is before the first stage, the last one after the last stage.
+  The first share is that of the layers before the first stage, the last one that of the layers
+  after the last stage. Without stages, there is one share, 1.
   """
   stages = model.stages
   if not stages:
@@ -137,9 +140,13 @@ def llm_work(
 ) -> dict[str, jax.Array]:
   """Work of the llm on a batch, as float32 sums over rows.
 
-  The batch is in natural order. `passed` is the number of tokens in a layer, `pairs` that of pairs
-  of tokens that attend to each other: means over the layers, each share of which sees the tokens
-  left by its stage of visual dropout. `left` is the number of tokens at the head.
+  The batch is in natural order. The result has
+
+    passed  the number of tokens in a layer, as the mean over layers
+    pairs   the number of pairs (query, visible key) in a layer, as the mean over layers
+    left    the number of tokens at the head
+
+  A layer sees the tokens that remain after the stages of visual dropout before it.
   """
   keep = batch["keep"]  # [R stages S]
   segment_ids = batch["segment_ids"][:, :, None]
@@ -162,9 +169,9 @@ def llm_work(
 
 
 def _layer_mean(counts: Sequence[jax.Array], shares: Sequence[float]) -> jax.Array:
-  """The mean of the counts' sums over the layers.
+  """The mean over the layers of a sum of counts.
 
-  counts: one for each share of the layers.
+  counts: one array for each share of the layers.
   """
   mean: Any = 0
   for share, count in zip(shares, counts, strict=True):
@@ -175,10 +182,12 @@ def _layer_mean(counts: Sequence[jax.Array], shares: Sequence[float]) -> jax.Arr
 def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -> Callable:
   """Returns train_step(state, batch) -> (state, metrics), to jit with donate_argnums=0.
 
-  loss(params, batch, rng) -> (sum, sums with "count"), as `make_loss` gives. Only the trainable
-  subtree is differentiated. `accumulate` micro-batches of R / accumulate rows are run one after the
-  other. Metrics are float32 device scalars: loss, grad_norm (before clipping, of what is trained),
-  accuracy, padding, finite, lr/<group>, and the sums of `row_contents` and `llm_work`.
+  loss: loss(params, batch, rng) -> (sum, sums with "count"), as `make_loss` returns it.
+  accumulate: the number of micro-batches, which are computed one after the other.
+
+  Only the trainable subtree is differentiated. Metrics are float32 scalars on the device: loss,
+  grad_norm (of the trained parameters, before clipping), accuracy, padding, finite, lr/<group>, and
+  the sums of `row_contents` and `llm_work`.
   """
 
   def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
@@ -207,7 +216,7 @@ def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -
 
 
 def _accumulate(loss, params, batch, rng, parts: int):
-  """The sum of loss, sums and gradients (float32) over `parts` micro-batches."""
+  """Loss, sums and gradients (float32), added up over `parts` micro-batches."""
   differentiate = jax.value_and_grad(loss, has_aux=True)
 
   def loss_and_grads(micro_batch, rng):
@@ -237,7 +246,7 @@ def _accumulate(loss, params, batch, rng, parts: int):
 def _micro_batches(x, parts: int):
   """[R ...] -> [parts R/parts ...].
 
-  Every device keeps its own rows, so part i takes i::parts.
+  Part i has the rows i::parts, so that every device keeps its own rows.
   """
   rows = x.shape[0] // parts
   x = x.reshape(rows, parts, *x.shape[1:])

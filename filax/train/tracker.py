@@ -106,7 +106,7 @@ class Tracker(hooks.Hook):
     self._every = every
     self._spent = spent
     self._logged = 0  # The newest step with a record.
-    self._host_seconds: Mapping[str, float] = {}  # Of the newest record.
+    self._host_seconds: Mapping[str, float] = {}  # Host seconds of the newest record.
     self._first = 0
     self._done = 0
     self._last: Mapping[str, float] = {}  # Metrics of the newest step.

@@ -22,7 +22,7 @@ from etils import epath
 from filax.train import metrics, tensorboard
 from filax.train.workdir import fetch_file, local_folder, publish_file
 
-PROJECT = "filax"  # Of hosted trackers; WANDB_PROJECT names another one for wandb.
+PROJECT = "filax"  # The project of hosted trackers; WANDB_PROJECT names another one for wandb.
 
 
 @dataclasses.dataclass(frozen=True)

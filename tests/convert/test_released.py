@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import tokenizers as hf
 
 from data_pipelines.text import tokenizers
 import filax
@@ -125,6 +126,21 @@ def test_a_language_model_is_converted_but_needs_a_tokenizer_to_answer(source):
   params, _, _ = store.restore_params(released.find_checkpoint(source))
   assert set(params) == {"llm"}
   assert f"{source} has no tokenizer" in refusal(filax.load, source)
+
+
+TURNS = "{% for m in messages %}<|turn|>{{ m['content'] }}<|eot_id|>{% endfor %}<|turn|>"
+
+
+def test_a_vocabulary_without_chatml_answers_by_its_own_template(source):
+  words = hf.Tokenizer(hf.models.WordLevel({"[UNK]": 0, "hi": 1}, unk_token="[UNK]"))
+  words.pre_tokenizer = hf.pre_tokenizers.Whitespace()
+  words.add_special_tokens(["<|turn|>", "<|eot_id|>"])
+  words.save(str(source / "tokenizer.json"))
+  (source / "tokenizer_config.json").write_text(json.dumps(dict(chat_template=TURNS)))
+  session = filax.load(source)
+  assert session.processor.data["template"] == "chat"
+  answer = session.conversation(None).ask("hi", max_new_tokens=2)
+  assert answer.prompt_tokens == 4
 
 
 def test_an_export_without_a_tokenizer_says_so(exported, tmp_path):
@@ -260,5 +276,6 @@ def test_adapters_of_peft_are_no_model(tmp_path):
 def test_a_damaged_folder_leaves_no_entry(source, cache):
   file = source / "model.safetensors"
   file.write_bytes(file.read_bytes()[:-100])
-  assert "cut short" in refusal(filax.load, source)
+  message = refusal(filax.load, source)
+  assert "cut short" in message and "filax convert from" not in message  # It would not help.
   assert not entries(cache)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import pytest
 import tokenizers as hf
 
-from data_pipelines.text import tokenizers
+from data_pipelines.text import tokenizer_folder, tokenizers
 from filax.testing import tiny_tokenizer
 
 NAMES = [
@@ -120,6 +120,29 @@ def test_errors_name_the_knob(tmp_path, pieces):
   for name in ("broken.model", "broken.json"):
     with pytest.raises(ValueError, match=rf"{name} cannot be read"):
       tokenizers.load_tokenizer(tmp_path / name)
+  with pytest.raises(ValueError, match=r"broken.json cannot be read .*\. Set --tokenizer to"):
+    tokenizers.load_tokenizer(tmp_path / "broken.json", tokenizers.set_to("--tokenizer"))
   tokenizers.check_vocabulary(pieces, pieces.vocab_size)
   with pytest.raises(ValueError, match=r"32 vocabulary rows.*config\.model\.llm\.variant"):
     tokenizers.check_vocabulary(pieces, 32)
+
+
+def test_a_damaged_tokenizer_beside_a_model_is_no_setting(tmp_path):
+  (tmp_path / "tokenizer.json").write_text("{}")
+  with pytest.raises(ValueError, match=r"tokenizer\.json cannot be read") as caught:
+    tokenizer_folder.load_if_present(tmp_path)
+  assert "config.data" not in str(caught.value)
+
+
+def test_a_damaged_tokenizer_config_is_named(tmp_path, pieces):
+  file = pieces.save(tmp_path)[0]
+  (tmp_path / "tokenizer_config.json").write_text("{,}")
+  with pytest.raises(ValueError, match=r"tokenizer_config\.json beside it"):
+    tokenizers.load_tokenizer(file)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])
+def test_a_pointer_of_git_lfs_is_no_tokenizer(tmp_path, name):
+  (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+  with pytest.raises(ValueError, match="run `git lfs pull`"):
+    tokenizers.load_tokenizer(tmp_path)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from filax.cli import chat
 from filax.cli.main import main
 from filax.infer import generate
 from filax.testing import clips, tiny_checkpoint
@@ -45,6 +46,11 @@ def test_chat_reads_questions_until_the_end_of_input(run, video, capsys, monkeyp
   said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
   assert [row["question"] for row in said] == ["What?", "And on blue?"]
   assert said[0]["prompt_tokens"] < said[1]["prompt_tokens"]
+
+
+def test_a_closed_input_has_no_questions(monkeypatch):
+  monkeypatch.setattr(sys, "stdin", None)
+  assert list(chat._input_questions()) == []
 
 
 def lines_of_json(run, video, monkeypatch, capsys, text, *more) -> tuple[list[dict], str]:

@@ -65,6 +65,13 @@ def test_no_checkpoint_is_one_sentence(tmp_path):
   assert "No readable checkpoint" in refusal(filax.load, tmp_path)
 
 
+def test_a_model_of_the_hub_is_downloaded_first(tmp_path):
+  page = "https://huggingface.co/Qwen/Qwen2-7B/tree/main"
+  assert "hf download Qwen/Qwen2-7B --local-dir Qwen2-7B" in refusal(filax.load, page)
+  assert "is of an unknown kind" in refusal(filax.load, "https://example.org/model")
+  assert "hf download ORG/NAME" in refusal(filax.load, tmp_path / "Qwen" / "Qwen2-7B")
+
+
 def test_a_half_written_checkpoint_is_one_sentence(run, tmp_path):
   copy = pathlib.Path(shutil.copytree(run, tmp_path / "copy"))
   for file in (copy / "checkpoints" / "0" / "config").iterdir():

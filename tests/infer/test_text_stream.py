@@ -85,3 +85,10 @@ def test_a_long_answer_is_decoded_part_by_part(decode_ids, length):
   assert max(longest) < 150
   pieces.append(text.finish())
   assert "".join(pieces) == decode_ids(ids).strip()
+
+
+def test_a_stop_string_may_be_a_text_of_its_own():
+  stream = TextStream(decode, "END")
+  assert stream.add_ids(b"every END of it") == "every" and stream.stopped
+  with pytest.raises(ValueError, match="must not be empty"):
+    TextStream(decode, [""])

@@ -109,6 +109,29 @@ def test_a_fixed_batch_gives_equal_bits_among_others(session, monkeypatch):
   assert logprobs[among] == logprobs[alone] != logprobs[others[0]]
 
 
+def test_a_lane_gets_smaller_when_few_answers_are_left(session, monkeypatch):
+  engine = Engine(session, with_changes(LIMITS, ["batch=8"]))
+  rows = []
+  decode = engine._lanes.decode
+
+  def recorded(shape):
+    owners, chunk = decode(shape)
+    rows.append(len(owners))
+    return owners, chunk
+
+  monkeypatch.setattr(engine._lanes, "decode", recorded)
+  settings = dict(temperature=1.5, repetition_penalty=1.1, max_new_tokens=250)
+  handles = [engine.submit(ask(seed=seed, **settings)) for seed in (1, 2, 3, 4, 9)]
+  for handle in handles[:-1]:
+    next(iter(handle))
+  for handle in handles[:-1]:
+    handle.cancel()
+  text = whole_text(handles[-1])
+  engine.close(5)
+  assert max(rows) == 8 and rows[-1] == 2
+  assert text == session.ask(None, QUESTION, seed=9, **settings)
+
+
 def test_several_answers_of_one_prompt(engine, session):
   handle = engine.submit(ask(seed=5, answers=3, **SAMPLED))
   texts = {}

@@ -189,6 +189,14 @@ def test_a_host_with_one_private_address_is_refused(monkeypatch):
   assert refusal(public_address, "example.org", 80).code == "host_not_allowed"
 
 
+def test_a_look_up_that_hangs_ends_with_the_time_of_a_url(monkeypatch):
+  never = threading.Event()
+  monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: never.wait(10))
+  media = RemoteMedia(["example.org"], 100, 0.05)
+  assert refusal(media.fetch, "http://example.org/a.mp4").code == "fetch_timeout"
+  never.set()
+
+
 def serve_once(reply: bytes) -> int:
   """A local port that answers one connection."""
   listener = socket.create_server(("127.0.0.1", 0))

@@ -157,3 +157,18 @@ def test_configs_that_cannot_be(tmp_path, changes, message):
 def test_steps_come_from_epochs():
   config = row_source.tiny_train_config(steps=0, epochs=2).to_dict()
   assert setup.prepare(config, row_source.RandomRows(8).steps(config["epochs"])).optimizer.rates
+
+
+def test_saves_may_copy_from_the_devices(tmp_path, monkeypatch):
+  """Steps may not, so that none waits for the host; a CPU would not show that a save may not."""
+  save = store.Checkpoints.save
+  guards = []
+
+  def recorded_save(*args):
+    guards.append(jax.config.jax_transfer_guard_device_to_host)
+    save(*args)
+
+  monkeypatch.setattr(store.Checkpoints, "save", recorded_save)
+  config = row_source.tiny_train_config(steps=2, checkpoint_every=1)
+  loop.train_pipeline(config, tmp_path, row_source.RandomRows(8))
+  assert guards == ["allow", "allow"]

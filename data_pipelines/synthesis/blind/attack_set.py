@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All attacks on all tasks and sources, their scores beside chance, and the verdict."""
+"""Runs all attacks on all tasks and sources, and compares their scores with chance."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -18,18 +18,18 @@ from data_pipelines.synthesis.blind.learned import (
 from data_pipelines.synthesis.blind.preferences import RULES, Preferences, letter_rules
 from data_pipelines.synthesis.verify.blind_pool import BlindPool, BlindQuestion
 
-MARGIN = 0.1  # Above chance that is tolerated, if it is more than 3 sigma.
+MARGIN = 0.1  # A score may exceed chance by this, or by 3 sigma if that is more.
 _SIGMAS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class AttackScore:
-  """What an attack reaches."""
+  """The score of an attack on a group of questions."""
 
   attack: str
   score: float  # The share of right answers.
-  applies: int  # Questions that the attack has an opinion on; the others count as guessed.
-  is_above: bool  # Whether it exceeds what is tolerated.
+  applies: int  # Number of questions that the attack answers; the others count as guessed.
+  is_above: bool  # Whether the score is above the limit.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class AttackedGroup:
   questions: int
   videos: int
   chance: float
-  sigmas: float  # 3 standard deviations of guessing.
-  limit: float  # What no attack may exceed.
+  sigmas: float  # Three standard deviations of the score of guessing.
+  limit: float  # The highest score that an attack may have.
   scores: Sequence[AttackScore]
 
   @property
@@ -60,7 +60,10 @@ class AttackResult:
   @property
   def is_good(self) -> bool:
     """Whether no attack exceeds its limit."""
-    return not any(score.is_above for group in self.groups for score in group.scores)
+    for group in self.groups:
+      if any(score.is_above for score in group.scores):
+        return False
+    return True
 
   def as_dict(self) -> dict[str, Any]:
     """The result for JSON."""
@@ -131,7 +134,10 @@ def _opposite(preferences: Preferences) -> Preferences:
 
 
 def _points(question: BlindQuestion, preferences: Preferences) -> float:
-  """The expected score: options with equal preferences are drawn among."""
+  """The expected score of the preferred option.
+
+  If several options have the highest preference, one of them is drawn.
+  """
   count = len(question.options)
   if preferences is None:
     return 1 / count

@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A figure of blind scores beside chance."""
+"""Draws the scores of blind attacks beside the score of chance."""
 
+import math
 import os
 
 from data_pipelines.synthesis.blind.attack_set import AttackedGroup, AttackResult
 from filax import files
 
-_BAR = "#4878a8"
-_ABOVE = "#c04040"
-_ROW = 0.19  # Inches of a bar.
+_BAR_COLOUR = "#4878a8"
+_ABOVE_COLOUR = "#c04040"  # For scores above the limit.
+_COLUMNS = 3  # The most panels side by side.
+_BAR_INCHES = 0.19
+_PANEL_WIDTH = 5.2  # Inches.
+_PANEL_MARGIN = 1.1  # Inches above and below the bars.
 
 
 def draw_scores(result: AttackResult, path: str | os.PathLike) -> None:
   """Writes a PNG: a panel of bars for each task and source."""
   from matplotlib.figure import Figure
 
-  columns = min(3, len(result.groups))
-  rows = -(-len(result.groups) // columns)
-  most = max(len(group.scores) for group in result.groups)
-  figure = Figure(figsize=(5.2 * columns, rows * (most * _ROW + 1.1)), layout="constrained")
+  panel_count = len(result.groups)
+  columns = min(_COLUMNS, panel_count)
+  rows = math.ceil(panel_count / columns)
+  most_bars = max(len(group.scores) for group in result.groups)
+  panel_height = most_bars * _BAR_INCHES + _PANEL_MARGIN
+  figure = Figure(figsize=(_PANEL_WIDTH * columns, panel_height * rows), layout="constrained")
   panels = figure.subplots(rows, columns, squeeze=False).ravel()
-  for panel in panels[len(result.groups) :]:
-    panel.set_axis_off()
+  for unused_panel in panels[panel_count:]:
+    unused_panel.set_axis_off()
   for panel, group in zip(panels, result.groups, strict=False):
     _draw_group(panel, group)
   with files.write_atomically(os.fspath(path)) as file:
@@ -29,14 +35,14 @@ def draw_scores(result: AttackResult, path: str | os.PathLike) -> None:
 
 
 def _draw_group(panel, group: AttackedGroup) -> None:
-  names = [score.attack for score in group.scores]
-  values = [score.score for score in group.scores]
-  colours = [_ABOVE if score.is_above else _BAR for score in group.scores]
-  panel.barh(names, values, color=colours)
-  panel.axvline(group.chance, color="black", linewidth=1)
+  for score in group.scores:
+    colour = _ABOVE_COLOUR if score.is_above else _BAR_COLOUR
+    panel.barh(score.attack, score.score, color=colour)
   low = group.chance - group.sigmas
-  panel.axvspan(low, group.chance + group.sigmas, color="grey", alpha=0.25, linewidth=0)
-  panel.axvline(group.limit, color=_ABOVE, linewidth=1, linestyle=":")
+  high = group.chance + group.sigmas
+  panel.axvline(group.chance, color="black", linewidth=1)
+  panel.axvspan(low, high, color="grey", alpha=0.25, linewidth=0)
+  panel.axvline(group.limit, color=_ABOVE_COLOUR, linewidth=1, linestyle=":")
   panel.invert_yaxis()
   panel.set_xlim(0, 1)
   panel.tick_params(labelsize=7)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks that learn from a part of the videos and are scored on the others.
+"""Attacks that learn to guess answers without the video.
 
-Folds are by source video: what is learnt from a video is never scored on it.
+They learn from the questions of some videos and are scored on those of other videos. Questions are
+divided into folds by source video, so that no attack is scored on a video that it learned from.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,8 @@ from data_pipelines.synthesis.verify.asked import normal
 from data_pipelines.synthesis.verify.blind_pool import BlindQuestion
 
 FOLDS = 5
-LEAST_VIDEOS = 20  # With fewer there is nothing to learn from.
-_WORDS = 10  # Of a question or option that are looked at.
+LEAST_VIDEOS = 20  # With fewer videos, the attacks have too little to learn from.
+_WORDS = 10  # The number of words of a question or option that are used.
 _RIDGE = 1.0
 
 Features = Callable[[str], np.ndarray]
@@ -34,14 +35,17 @@ def fold_of(key: str) -> int:
 
 
 def _folds(questions: Sequence[BlindQuestion]) -> np.ndarray | None:
-  """int [questions]; None for too few videos."""
+  """The fold of each question; None for too few videos."""
   if len({question.key for question in questions}) < LEAST_VIDEOS:
     return None
   return np.array([fold_of(question.key) for question in questions])
 
 
 def word_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
-  """A linear model of option words and pairs with stem words."""
+  """Preferences of a linear model.
+
+  Its features are the words of an option, and pairs of these words and words of the stem.
+  """
   folds = _folds(questions)
   if folds is None:
     return [None] * len(questions)
@@ -59,7 +63,7 @@ def word_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
 
 
 def _centred_target(question: BlindQuestion) -> np.ndarray:
-  """1 for the right option, less the average."""
+  """1 for the right option, else 0, minus the mean."""
   target = np.full(len(question.options), -1 / len(question.options))
   target[question.right] += 1
   return target
@@ -96,7 +100,7 @@ def affix_features(text: str) -> np.ndarray:
 
 
 def order_preferences(questions: Sequence[BlindQuestion], features: Features) -> list[Preferences]:
-  """When listed items usually happen, learnt from right orders."""
+  """Preferences by the usual time of items, learned from right orders."""
   folds = _folds(questions)
   usable = list(map(_has_order, questions))
   if folds is None or not any(usable):
@@ -129,7 +133,7 @@ def _has_order(question: BlindQuestion) -> bool:
 
 
 def _predicted(items: Sequence[np.ndarray], folds: np.ndarray, target: np.ndarray) -> np.ndarray:
-  """What a model of the other folds predicts for every item."""
+  """Predictions for every item by a model of the other folds."""
   rows = SparseRows(items)
   predicted = np.zeros(len(rows))
   for fold in range(FOLDS):
@@ -140,7 +144,7 @@ def _predicted(items: Sequence[np.ndarray], folds: np.ndarray, target: np.ndarra
 
 
 def _agreement(option: str, times: np.ndarray) -> float:
-  """How well an option fits the times of the items."""
+  """How well an option agrees with the predicted times of items."""
   order = order_of(option)
   if sorted(order) != list(range(1, len(times) + 1)):
     return -np.inf
@@ -150,7 +154,7 @@ def _agreement(option: str, times: np.ndarray) -> float:
 
 
 def span_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
-  """When what a question names usually happens, learnt from spans."""
+  """Preferences by the usual time of events, learned from right spans."""
   folds = _folds(questions)
   middles = dict[int, np.ndarray]()
   for number, question in enumerate(questions):
@@ -172,7 +176,7 @@ def span_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
 
 
 def _middles(question: BlindQuestion) -> np.ndarray | None:
-  """The middles of offered spans, as shares of what is shown."""
+  """The middles of the offered spans, as shares of the length."""
   spans = list(map(span_of, question.options))
   if None in spans:
     return None

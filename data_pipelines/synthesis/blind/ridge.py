@@ -7,17 +7,20 @@ import zlib
 
 import numpy as np
 
-COLUMNS = 1 << 15  # Of hashed features.
-STEPS = 20
-# Odd constants whose products with numbers of 32 bits have well mixed upper bits.
+COLUMNS = 1 << 15  # Features are hashed to this number of columns.
+STEPS = 20  # The most steps of conjugate gradients.
+# Odd constants. Their products with 32-bit numbers have well-mixed upper bits.
 _FIRST = np.uint64(0x9E3779B97F4A7C15)
 _SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
 _SHIFT = np.uint64(40)
-_ENOUGH = 1e-6  # Of the first residual.
+_ENOUGH = 1e-6  # The solver stops at this share of the first squared residual.
 
 
 class SparseRows:
-  """Rows of ones at columns, each scaled to length 1."""
+  """A sparse matrix.
+
+  A row has equal values at some columns, and length 1.
+  """
 
   def __init__(self, rows: Iterable[np.ndarray]):
     columns = [row % COLUMNS for row in rows]
@@ -30,12 +33,12 @@ class SparseRows:
     return len(self.scale)
 
   def products(self, weights: np.ndarray) -> np.ndarray:
-    """The products of the rows and weights: f64 [rows]."""
+    """The matrix times `weights`: f64 [rows]."""
     sums = np.bincount(self.row, weights[self.columns], len(self))
     return sums * self.scale
 
   def transposed(self, values: np.ndarray) -> np.ndarray:
-    """The columns' sums of the rows times values: f64 [COLUMNS]."""
+    """The transposed matrix times `values`: f64 [COLUMNS]."""
     return np.bincount(self.columns, (values * self.scale)[self.row], COLUMNS)
 
 
@@ -46,7 +49,7 @@ def feature_number(feature: str) -> int:
 
 
 def feature_numbers(features: Sequence[str]) -> np.ndarray:
-  """uint64 [features]."""
+  """The numbers of several features, uint64 [features]."""
   return np.array(list(map(feature_number, features)), np.uint64)
 
 
@@ -57,7 +60,7 @@ def crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def fit_ridge(rows: SparseRows, target: np.ndarray, used: np.ndarray, ridge: float) -> np.ndarray:
-  """Weights f64 [COLUMNS] that fit `target` on the rows where `used`."""
+  """The weights f64 [COLUMNS] that fit `target` on the `used` rows."""
   mask = used.astype(np.float64)
   weights = np.zeros(COLUMNS)
   residual = rows.transposed(target * mask)

@@ -34,7 +34,7 @@ PROMPTS = {
 MOST_TOKENS = 256
 COMMIT_EVERY = 100
 _MOST_LABELS = 6
-_WORDS = range(2, 13)  # Of a label.
+_WORDS = range(2, 13)  # The number of words of a label.
 
 Ask = Callable[[str], str]  # A prompt -> the answer. Raises LabelError for a text without one.
 AskAll = Callable[[Sequence[str]], Iterable[tuple[int, str | None]]]

@@ -170,7 +170,7 @@ def _content(body: bytes) -> str:
 def _asked_wait(value: str) -> float:
   """Seconds of a Retry-After header, in either of its forms.
 
-  0 for none.
+  It is 0 without such a header.
   """
   try:
     return max(0.0, float(value))

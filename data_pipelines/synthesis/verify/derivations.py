@@ -16,7 +16,7 @@ from data_pipelines.synthesis.verify.verdicts import Verdicts
 
 LEAST_GAP = 2.0  # Seconds between the starts of events whose order is asked.
 MOST_OVERLAP = 0.3  # Intersection over union of offered spans.
-LARGEST_SHARE = 0.5  # Of what is shown, for an event whose time is asked.
+LARGEST_SHARE = 0.5  # The largest share of the shown video that an asked event may take.
 LONGEST_GAP = 60.0  # Seconds between an event and its neighbour.
 NEAR = 3.0  # Events of one label that are closer are one occurrence.
 TOUCHING = 0.5  # Seconds that successive events may share.

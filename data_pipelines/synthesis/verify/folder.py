@@ -44,7 +44,7 @@ class VerifyResult:
   tracks: int = 0
   tasks: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
   videos: Counter[str] = dataclasses.field(default_factory=Counter)  # Source videos by split.
-  averages: dict[str, float] = dataclasses.field(default_factory=dict)  # Of joined videos.
+  averages: dict[str, float] = dataclasses.field(default_factory=dict)  # Averages of joined videos.
   pool: BlindPool | None = None
 
   @property

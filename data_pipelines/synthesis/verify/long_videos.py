@@ -14,7 +14,7 @@ from data_pipelines.synthesis.verify.verdicts import Verdicts
 
 _SECONDS = re.compile(r"([0-9]+) - ([0-9]+) seconds: (.+)")
 _CLOCK = re.compile(r"\[([0-9:]+) - ([0-9:]+)\] (.+)")
-TOLERANCE = 0.05  # Of averages, as a share.
+TOLERANCE = 0.05  # Allowed relative error of averages.
 HALF = 0.5011  # Seconds between a border and the whole second that is nearest.
 
 
@@ -25,9 +25,9 @@ class LongVideoSums:
   videos: int = 0
   words: int = 0
   seconds: float = 0.0
-  squares: float = 0.0  # Of the seconds.
+  squares: float = 0.0  # Sum of the squared seconds.
   scenes: int = 0
-  uses: Counter[str] = dataclasses.field(default_factory=Counter)  # Of each clip, by its medium.
+  uses: Counter[str] = dataclasses.field(default_factory=Counter)  # Medium of a clip -> its uses.
 
   def add_sums(self, other: "LongVideoSums") -> None:
     """Adds those of another file."""

@@ -43,7 +43,7 @@ class ShardResult:
   size: int = 0
   tasks: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)  # Task, source.
   letters: dict[tuple[str, int], Counter[int]] = dataclasses.field(default_factory=dict)
-  keys: set[str] = dataclasses.field(default_factory=set)  # Of source videos.
+  keys: set[str] = dataclasses.field(default_factory=set)  # Keys of source videos.
   ids: np.ndarray | None = None  # uint64: digests of the records' ids.
   sums: LongVideoSums = dataclasses.field(default_factory=LongVideoSums)
   pool: BlindPool | None = None

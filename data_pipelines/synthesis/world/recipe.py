@@ -40,7 +40,7 @@ class WorldRecipe:
   """
 
   tasks: tuple[str, ...] = ("shape", "colour")
-  videos: int = 300  # Of training; their scenes are joined anew for every record.
+  videos: int = 300  # Training videos; their scenes are joined anew for every record.
   held: int = 64  # Held-out videos.
   seed: int = 0
   side: int = 48  # Pixels.
@@ -53,9 +53,9 @@ class WorldRecipe:
   train_short: tuple[int, int] = (0, 0)  # Short scenes of a training video.
   short_seconds: tuple[float, float] = (3.0, 5.0)
   moving: float = 0.5  # Share of scenes whose shape moves, if motion or speed is asked.
-  crossing_seconds: tuple[float, float] = (2.5, 8.0)  # Of a fast and of a slow crossing.
+  crossing_seconds: tuple[float, float] = (2.5, 8.0)  # Seconds of a fast and of a slow crossing.
   digit_pixels: int = 10  # Height of a digit.
-  contrast: float = 1.0  # Of shapes against backgrounds; 0 would hide them.
+  contrast: float = 1.0  # Between shapes and backgrounds; 0 would hide the shapes.
   time_step: int = 10  # Answers about times are multiples of it.
   length_bounds: tuple[float, float] = (0.0, 0.0)  # Seconds between Short, Medium, Long; 0,0: none.
   slots: int = 24  # Frames of training: a long scene fills 3 of them.

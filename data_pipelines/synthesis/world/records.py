@@ -23,7 +23,7 @@ from data_pipelines.synthesis.world.recipe import WorldRecipe
 from data_pipelines.synthesis.world.scenes import WorldScene, draw_scene_count, shapes_of_video
 
 DESCRIBE = "Describe the video."
-BLANK = 40  # One joined video in so many is grey, with the usual answers.
+BLANK = 40  # One of this many joined videos is grey, with the usual answers.
 BLANK_VIDEO = "videos/blank.mp4"
 _CLIPS_OF_A_SCENE = 4
 _TRIES = 200  # Draws of a scene before a joined video stays shorter.

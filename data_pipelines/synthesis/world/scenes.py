@@ -15,7 +15,7 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 DIRECTIONS = ("left", "right", "up", "down")
 SPEEDS = ("fast", "slow")
 _SHAPES_OF_A_VIDEO = 3  # If scenes are counted: so few that shapes repeat.
-_EVENNESS = 2.0  # Of the Dirichlet draw of scene lengths: similar, not equal.
+_EVENNESS = 2.0  # Parameter of the Dirichlet draw of scene lengths: similar, but not equal.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from filax import files
 
 SHEET = "sheet.png"
 _PICTURES = 3  # Neighbouring frames of a scene: they show whether a shape moves.
-_LINES = 8  # Of questions below a video.
+_LINES = 8  # Lines of questions below a video.
 _LINE_WIDTH = 150  # Characters.
 
 

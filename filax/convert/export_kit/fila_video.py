@@ -328,7 +328,7 @@ def llm_config(llm):
     factor, low, high, positions = llm["stretch"]
     scaling = dict(rope_type="llama3", factor=factor, low_freq_factor=low, high_freq_factor=high)
     scaling["original_max_position_embeddings"] = positions
-  rope: dict[str, Any] = dict(rope_theta=llm["theta"], rope_scaling=scaling)  # Of every version.
+  rope: dict[str, Any] = dict(rope_theta=llm["theta"], rope_scaling=scaling)  # In every version.
   return config_class(
     hidden_size=llm["width"],
     intermediate_size=llm["mlp"],

@@ -22,7 +22,7 @@ import numpy as np
 from filax.convert import ConversionError, config_out
 from filax.models import components
 
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # Of max |difference| / max(1, max |value|).
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # For max |difference| / max(1, max |value|).
 LENGTH = 24  # Tokens of the text.
 GROUPS = 2  # Groups of frames in front of them.
 MERGERS = {  # Families that PyTorch can run here, and their supported mergers.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The FiLax side of --verify, run as a process.
+"""The FiLax side of --verify, which runs in a process of its own.
 
-Reads checkpoint and inputs, writes features and logits.
+It reads a checkpoint and inputs, and writes features and logits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,8 @@ Params = Mapping[str, Any]
 def main(argv: Sequence[str]) -> None:
   """Runs the FiLax side: jax_side FOLDER OUT stages|"".
 
-  Reads FOLDER/job.json and inputs.npz, writes OUT.
+  Reads FOLDER/job.json and FOLDER/inputs.npz, and writes OUT. With "stages", OUT also has the
+  output of every layer.
   """
   jax.config.update("jax_default_matmul_precision", "highest")
   job, arrays, out, stages = compare.read_job(argv)
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read_roles(checkpoint: Path, roles: Sequence[str]) -> dict[str, Any]:
-  """The parameters of some roles, and of the merger."""
+  """Reads the parameters of some roles, and those of the merger."""
   step = streamed.step_folder(checkpoint)
   leaves = {}
   reader = ParameterReader(step)
@@ -60,12 +61,13 @@ def read_roles(checkpoint: Path, roles: Sequence[str]) -> dict[str, Any]:
 
 
 def encoder_outputs(encoder, params: Params, frames, stages: bool) -> compare.Arrays:
-  """Features [T N E]; with `stages` also every layer's output."""
+  """Features [T N E]; with `stages` also the output of every layer."""
   outputs = {}
   clips = frames.reshape(-1, encoder.clip, *frames.shape[1:])
   if stages:
     embed = jit_method(encoder, "embed")
-    x = embed(params, frames if encoder.clip == 1 else clips)
+    inputs = frames if encoder.clip == 1 else clips
+    x = embed(params, inputs)
     outputs["encoder.embeddings"] = _to_numpy(x)
     run_block = jit_method(encoder.clone(depth=1), "blocks")
     for i in range(encoder.depth):
@@ -77,7 +79,7 @@ def encoder_outputs(encoder, params: Params, frames, stages: bool) -> compare.Ar
 
 
 def jit_method(module, method=None):
-  """A compiled (params, x) -> output of a method of a module."""
+  """Compiles a module's method as a function (params, x) -> output."""
 
   def apply(params: Params, x):
     return module.apply({"params": params}, x, method=method)
@@ -86,18 +88,16 @@ def jit_method(module, method=None):
 
 
 def visual_tokens(model, params: Params, frames: np.ndarray):
-  """The llm's visual tokens of the frames, newlines included.
-
-  [M D].
-  """
+  """The llm's visual tokens of frames, newlines included: [M D]."""
   table = visual_table(model, params, jnp.asarray(frames))
-  order = video_order(len(frames) // model.selector.size, model.layout())
+  groups = len(frames) // model.selector.size
+  order = video_order(groups, model.layout())
   newline_row = len(table) - 1
   return table[np.where(order == NEWLINE, newline_row, order)]
 
 
 def visual_table(model, params: Params, frames):
-  """Visual tokens of all groups, then the newline vector [M D]."""
+  """The visual tokens of all groups, then the newline vector: [M D]."""
   no_images = jnp.zeros((1, 0, *frames.shape[1:]), jnp.uint8)
   mask = jnp.ones((1, len(frames)), bool)
 
@@ -108,9 +108,10 @@ def visual_table(model, params: Params, frames):
 
 
 def llm_outputs(llm, params: Params, tokens, table, stages: bool) -> compare.Arrays:
-  """Logits [L V] of text and visual tokens.
+  """Logits [L V] of a prompt of text and visual tokens.
 
-  The visual tokens follow the first quarter of the text. With `stages` also every layer's output.
+  The visual tokens stand after the first quarter of the text. With `stages`, the result also has
+  the output of every layer.
   """
 
   def forward(llm, tokens, table):
@@ -130,7 +131,7 @@ def llm_outputs(llm, params: Params, tokens, table, stages: bool) -> compare.Arr
 
 
 def splice_visual(llm, tokens, table):
-  """Embedded tokens [1 L D] with the table after their first quarter."""
+  """Embedded tokens with `table` after their first quarter: [1 L D]."""
   x = llm.embed(tokens)
   if table is None:
     return x
@@ -142,7 +143,7 @@ def splice_visual(llm, tokens, table):
 
 
 def layer_outputs(llm, params: Params, tokens, table) -> compare.Arrays:
-  """The output of every module of the llm."""
+  """The output of the embedding and of every layer of the llm."""
   x = llm.apply({"params": params}, tokens, table, method=splice_visual)
   outputs = {"llm.embed_tokens": _to_numpy(x[0])}
   positions = jnp.arange(x.shape[1])[None]
@@ -160,7 +161,7 @@ def layer_outputs(llm, params: Params, tokens, table) -> compare.Arrays:
 
 
 def layer_params(params: Params, layer: int) -> dict[str, Any]:
-  """The parameters of a model of one layer."""
+  """The parameters of a model of depth 1 with this layer."""
   layers = jax.tree.map(lambda x: x[layer : layer + 1], params["layers"])
   return dict(params) | {"layers": layers}
 

@@ -50,7 +50,7 @@ FIELDS = (
   *("id", "video_id", "video_path", "subtitle_path", "question", "duration", "duration_group"),
   *("question_category", "topic_category", "starting_timestamp_for_subtitles"),
 )
-OPTION_COLUMNS = tuple(f"option{number}" for number in range(5))  # Of the parquet files.
+OPTION_COLUMNS = tuple(f"option{number}" for number in range(5))  # Columns of the parquet files.
 NO_OPTION = "N/A"  # Fills the columns of questions with fewer options.
 HIDDEN = -1  # The right choice in the test set.
 DIRECTLY = "Answer with the option's letter from the given choices directly."

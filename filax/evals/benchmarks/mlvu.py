@@ -2,7 +2,7 @@
 """MLVU: 2,175 questions of the dev set (7 tasks, 4 options), 502 of the test set (9, 6).
 
 The dev set is json/1_plotQA.json to json/7_topic_reasoning.json with videos in
-video/<name of the file>/, or lmms-eval's copy mlvu/test-00000-of-00001.parquet, whose videos lie in
+video/<name of the file>/, or lmms-eval's copy mlvu/test-00000-of-00001.parquet, whose videos are in
 one folder. The test set is test-ground-truth/test_mcq_gt.json with videos in video/. M-Avg is the
 unweighted mean over tasks. Two dev questions have answers that are no option; they stay in the
 denominator.

@@ -38,7 +38,7 @@ PUBLISHER = (
 FOLDERS = ("MVBench", "mvbench")
 PREFIXES = ("video", "", "videos", os.path.join("video", "data0613"), "data0613")
 FIELDS = ("video", "question", "candidates", "answer")
-FRAMES_PER_SECOND = 3  # Of the folders of pictures.
+FRAMES_PER_SECOND = 3  # Rate of the folders of pictures.
 
 
 class TaskVideos(NamedTuple):

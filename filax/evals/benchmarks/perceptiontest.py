@@ -59,7 +59,7 @@ TEST_FILES = (
   "mc_question/test-00000-of-00001.parquet",
   "data/test-00000-of-00001.parquet",
 )
-QUESTIONS_KEY = "mc_question"  # Of a video in the authors' files.
+QUESTIONS_KEY = "mc_question"  # Key of a video's questions in the authors' files.
 FIELDS = ("video_name", "question", "question_id", "options")
 
 
@@ -73,7 +73,7 @@ def read_examples(
   fields = (*FIELDS, "answer_id") if answers else FIELDS
   read = read_rows if file.path.endswith(".parquet") else _official_rows
   videos = MediaLookup(source.root or file.folder)
-  video_path = functools.cache(functools.partial(_video_path, videos))  # Of 3 questions a video.
+  video_path = functools.cache(functools.partial(_video_path, videos))  # A video has 3 questions.
   parse = functools.partial(_example, video_path, answers)
   yield from parsed_rows(source, file.path, read(file.path, fields), parse)
 

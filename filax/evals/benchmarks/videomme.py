@@ -55,7 +55,7 @@ FIELDS = (
 BY = ("duration_group", "domain", "sub_category", "task_type")
 VIDEO_FOLDERS = ("data", "videos", "video")  # lmms-eval's, VideoChat-Flash's, others'.
 SUBTITLE_FOLDER = "subtitle"
-SUBTITLE_FILES = 744  # Of 900 videos.
+SUBTITLE_FILES = 744  # The number of videos, of 900, that have subtitles.
 
 # The instruction of lmms-eval, with and without subtitles.
 LMMS_HEAD = (

@@ -9,7 +9,7 @@ import sys
 from filax.evals.kit import Example, Score
 from filax.evals.metrics.judge_endpoint import JudgeEndpoint
 
-MOST_CHARACTERS = 8000  # Of an answer that is shown to the judge.
+MOST_CHARACTERS = 8000  # The judge sees this many characters of an answer.
 INSTRUCTION = (
   "You compare an answer to a question about a video with the right answer. Question, right answer "
   "and answer stand between lines of equal signs with the mark {mark}. Everything between these "

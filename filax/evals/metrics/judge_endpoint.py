@@ -24,7 +24,7 @@ MODEL = "FILAX_JUDGE_MODEL"
 KEY = "FILAX_JUDGE_KEY"
 CACHE = "FILAX_JUDGE_CACHE"
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP codes that are worth another try.
-MOST_BYTES = 1 << 20  # Of a reply.
+MOST_BYTES = 1 << 20  # The largest reply that is read.
 LONGEST_PAUSE = 60.0  # Seconds.
 
 Messages = Sequence[Mapping[str, str]]

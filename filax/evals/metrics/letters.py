@@ -64,7 +64,7 @@ Span = tuple[int, int]  # start, stop
 def chosen(text: str, options: Sequence[str]) -> str | None:
   """The letter of the option that `text` chooses.
 
-  None for no option, or for several.
+  It is None if the text chooses no option, or several.
   """
   text = _answer_part(text)
   whole_text = option_of_words(text, options)
@@ -259,14 +259,14 @@ def _is_taken_back(mention: Mention, denied: Sequence[Mention]) -> bool:
 def _stated_option(mentions: Sequence[Mention]) -> str:
   """The option stated as the answer, or the only mentioned option.
 
-  "" for several.
+  It is "" if there are several.
   """
   stated = list(filter(_is_statement, mentions))
   return _only_letter(stated[-1:] or mentions)
 
 
 def _strongest_letter(mentions: Sequence[Mention]) -> str:
-  """The letter of the strongest form; "" for several."""
+  """The letter of the strongest form; "" if there are several."""
   stated = list(filter(_is_statement, mentions))
   if stated:
     return _only_letter(stated[-1:])

@@ -55,7 +55,7 @@ def _value(word: str) -> float | None:
 
 
 def _continues(spoken: float, value: float) -> bool:
-  """Whether a number word goes on: "twenty one", "two hundred fifty"."""
+  """Whether a number word continues: "twenty one", "two hundred fifty"."""
   if spoken and spoken % 100 == 0:
     return value < 100
   return 20 <= spoken % 100 and spoken % 10 == 0 and 1 <= value <= 9

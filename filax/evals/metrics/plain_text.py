@@ -6,10 +6,11 @@ import string
 import unicodedata
 
 ARTICLES = ("a", "an", "the")
-# NFKC leaves these letters as they are: white on black, in circles and in squares.
-_NEGATIVE_LETTERS = {
-  first + i: string.ascii_uppercase[i] for first in (0x1F150, 0x1F170) for i in range(26)
-}
+_WHITE_A_IN_CIRCLE = 0x1F150  # The code points of white A to Z on black circles begin here,
+_WHITE_A_IN_SQUARE = 0x1F170  # and those on black squares here. NFKC does not change them.
+_NEGATIVE_LETTERS: dict[int, str] = {}
+for _first in (_WHITE_A_IN_CIRCLE, _WHITE_A_IN_SQUARE):
+  _NEGATIVE_LETTERS |= dict(enumerate(string.ascii_uppercase, _first))
 _WIDE = {
   "．。": ".",
   "：": ":",
@@ -20,9 +21,9 @@ _WIDE = {
   "）］】》〉」』": ")",
 }
 _COMMAS = "،؛﹑"
-_SPACED = {  # Wide marks have no space after them.
-  ord(mark): f"{narrow} " for marks, narrow in _WIDE.items() for mark in marks
-}
+_SPACED: dict[int, str] = {}  # Wide marks have no space after them, so their narrow forms get one.
+for _marks, _narrow in _WIDE.items():
+  _SPACED |= dict.fromkeys(map(ord, _marks), f"{_narrow} ")
 _BULLETS = "•·‧∙●▪‣¿¡・"
 _DASHES = "—–―−"
 _QUOTES = "‘’‚‛“”„‟′″「」『』«»‹›´"
@@ -35,11 +36,12 @@ def normalised(text: str) -> str:
   As in VQA's scoring of free answers (arXiv:1505.00468). Accents are kept, spaces are single.
   """
   text = unicodedata.normalize("NFKC", text).casefold()
-  kept = ""
+  without_marks = ""
   for character in text:
-    kept += " " if _is_punctuation(character) else character
-  words = kept.split()
-  return " ".join([word for word in words if word not in ARTICLES] or words)
+    without_marks += " " if _is_punctuation(character) else character
+  words = without_marks.split()
+  without_articles = [word for word in words if word not in ARTICLES]
+  return " ".join(without_articles or words)
 
 
 def plain(text: str) -> str:

@@ -10,7 +10,8 @@ import re
 
 Span = tuple[float, float]  # Start and end in seconds.
 
-EXAMPLE = "a specific example is : 20.8 - 30.0 seconds"  # Of another prompt; removed.
+# An example in a prompt. Answers may repeat it, so it is removed.
+EXAMPLE = "a specific example is : 20.8 - 30.0 seconds"
 KEYWORDS = ("start", "end", "happen")
 _PIECES = re.compile(r"[!?\n]")
 _DASH = r"\s*+[\u2013-]\s*+"
@@ -29,8 +30,8 @@ _CLOCK_RANGE = re.compile(rf"\b({_TIME_OF_DAY}){_DASH}({_TIME_OF_DAY})\b")
 def parse_span_vcf(text: str) -> Span | None:
   """The first span by VideoChat-Flash's rule.
 
-  None for no span. VideoChat-Flash then takes 10 to 20 seconds after the right end, which has no
-  overlap either.
+  It is None if there is no span. VideoChat-Flash then takes 10 to 20 seconds after the right end,
+  which has no overlap either.
   """
   text = _plain_text(text)
   pieces = _pieces_with_keywords(text)
@@ -41,7 +42,7 @@ def parse_span_vcf(text: str) -> Span | None:
 
 
 def parse_span_lmms(text: str) -> Span | None:
-  """The first span by lmms-eval's rule; None for no span."""
+  """The first span by lmms-eval's rule; None if there is no span."""
   text = _plain_text(text)
   pieces = _pieces_with_keywords(text) or _PIECES.split(text)
   clock_range = _first_match(_CLOCK_RANGE, pieces)

@@ -67,7 +67,7 @@ def multi_choice_score(text: str, example: Example) -> Score:
 def yes_no_score(text: str, example: Example) -> Score:
   """The verdict on a text that begins with yes or no.
 
-  "Nothing" begins with no.
+  By this rule, "Nothing" begins with no.
   """
   right = example.answer.strip().lower()
   for word in ("yes", "no"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contexts: where needles lie in the haystack, as rows of the visual table."""
+"""Contexts: where needles are in the haystack, as rows of the visual table."""
 
 from collections.abc import Sequence
 import dataclasses

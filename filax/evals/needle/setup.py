@@ -28,7 +28,7 @@ class NeedleOptions:
   images: str = ""  # The folder of the needle pictures; default: beside the needle file.
   haystack: str = ""  # A video; default: drawn scenes.
   limit: int | None = None  # Ask about the first needles only.
-  seed: int = 0  # Of drawn cards and scenes.
+  seed: int = 0  # Seed for drawn cards and scenes.
   encode_cache: str = ""  # A folder for the visual tokens of a haystack video.
   progress: bool = True
 

@@ -31,7 +31,7 @@ from filax.ops.attention import bidirectional
 from filax.ops.position_table import position_table
 from filax.parallel.rules import constrain
 
-MEAN = (0.485, 0.456, 0.406)  # Of ImageNet, as is STD.
+MEAN = (0.485, 0.456, 0.406)  # MEAN and STD are those of ImageNet.
 STD = (0.229, 0.224, 0.225)
 
 

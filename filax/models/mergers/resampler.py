@@ -25,7 +25,7 @@ class Resampler(nn.Module, Merger):
   """
 
   tokens: int = 16  # A frame.
-  frames: int = 4  # Of a group: config.model.selector.size.
+  frames: int = 4  # The frames of a group (config.model.selector.size).
   heads: int = 16
   dtype: Any = "float32"
   param_dtype: Any = "float32"

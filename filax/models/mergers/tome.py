@@ -22,7 +22,7 @@ class ToMe(nn.Module, Merger):
   """
 
   tokens: int = 16  # A frame, on average.
-  heads: int = 16  # Of the encoder: similarity is measured on the mean over heads.
+  heads: int = 16  # Heads of the encoder. Similarity is measured on the mean over heads.
   chunk: int = 0  # Clips merged at a time; 0 = all.
   dtype: Any = "float32"
   param_dtype: Any = "float32"

@@ -29,7 +29,7 @@ class KMeans(nn.Module, Selector):
   history: str = "similar"  # similar | dissimilar: which frames before a representative join it.
   seeds: str = "farthest"  # farthest | random | kmeans++
   steps: int = 50
-  seed: int = 0  # Of the random seeds.
+  seed: int = 0  # For the random seeds of K-Means.
   needs_single = True
   chooses_scenes = True
 

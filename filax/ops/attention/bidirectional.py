@@ -26,7 +26,7 @@ def xla(
 ) -> Float[Array, "B N H d"]:
   """Attention with all scores in memory.
 
-  N x S scores per head.
+  There are N x S scores per head.
   """
   return jax.nn.dot_product_attention(q, k, v, implementation="xla")
 
@@ -51,7 +51,7 @@ def blockwise(
 ) -> Float[Array, "B N H d"]:
   """`xla` over equal blocks of at most `block` queries.
 
-  Takes O(block · S) memory. The backward pass computes each block again.
+  It takes O(block · S) memory. The backward pass computes each block again.
   """
   batch, tokens, heads, d = q.shape
   blocks = math.ceil(tokens / block)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over tiles of scores with a running softmax (arXiv:2112.05682, arXiv:2205.14135).
 
-Plain XLA, for any backend and any layout: masks come from (segment, place) alone. Tiles without a
-visible key are never computed, forward or backward; full tiles need no mask. Ring attention splits
-keys into parts: it uses `with_lse` and `merge_parts` in the forward pass, `gradients` in the
-backward pass.
+This kernel is plain XLA and works on any backend. It works for any layout of rows, because masks
+depend only on (segment, place). Tiles without a visible key are computed neither forward nor
+backward, and tiles in which every key is visible need no mask.
 
-Letters of einsums: B rows of a group, l queries of a tile, b keys of a tile, K kv heads, G query
-heads of a kv head (H = K·G), d head size. Letters of shapes: R groups of rows, computed one after
-the other, n blocks of queries, m blocks of keys.
+Ring attention splits the keys into parts. It uses `with_lse` and `merge_parts` in the forward pass,
+and `gradients` in the backward pass.
+
+Letters in einsums: B rows of a group, l queries of a tile, b keys of a tile, K kv heads, G query
+heads of a kv head (H = K·G), d head size. Letters in shapes: R groups of rows, which are computed
+one after the other, n blocks of queries, m blocks of keys.
 """
 
 import dataclasses
@@ -25,10 +27,10 @@ from filax.ops.attention import tiles
 from filax.ops.attention.device import device_in_use, rows_are_local
 from filax.ops.attention.tiles import At, KeysAt
 
-MASKED = -1e30  # Finite, so that a query without keys yields zeros, not NaN.
-SAVED = "attn"  # Checkpoint name of the outputs that the backward pass needs.
-TILES = {"cpu": (128, 128)}  # Platform -> queries and keys of a tile, which stays in the cache.
-LARGE_TILE = (1024, 1024)  # On an accelerator few large products are faster.
+MASKED = -1e30  # A finite score, so that a query without keys gives zeros instead of NaN.
+SAVED = "attn"  # The checkpoint name of outputs that the backward pass needs.
+TILES = {"cpu": (128, 128)}  # Platform -> queries and keys of a tile that fits into the CPU cache.
+LARGE_TILE = (1024, 1024)  # On an accelerator, few large products are faster.
 
 _product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -41,9 +43,9 @@ def blockwise(
   kv_at: KeysAt,
   block: int = 0,
 ) -> Float[Array, "B L H d"]:
-  """`attention.dense` in O(L · block) memory, forward and backward.
+  """Computes what `attention.dense` does, in O(L · block) memory, forward and backward.
 
-  A tile has `block` queries and as many keys; 0 chooses by the device.
+  block: the number of queries, and of keys, of a tile; 0 chooses it by the device.
   """
   return _attend(q, k, v, q_at, kv_at, block).astype(q.dtype)
 
@@ -90,11 +92,11 @@ _attend.defvjp(_forward, _backward)
 
 
 def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 0):
-  """Attention output and log-sum-exp, a tile at a time.
+  """Attention output and log-sum-exp, tile by tile.
 
-  Returns (output f32 [B L H d], log-sum-exp f32 [B L H]); (0, MASKED) for a query without keys.
+  Returns (output f32 [B L H d], log-sum-exp f32 [B L H]). A query without keys gives (0, MASKED).
   Let m be the largest score so far. Each tile first scales the sums of the tiles before it by
-  exp(m_before - m):
+  exp(m_before - m), and then adds its own terms:
 
     total = total · exp(m_before - m) + sum exp(score - m)
     out   = out   · exp(m_before - m) + sum exp(score - m) · v
@@ -310,7 +312,7 @@ def _pick(x, block):
 def _add(x, block, added):
   """Adds to block number `block` of x [m ...].
 
-  In place within a loop.
+  In a loop, the addition is in place.
   """
   return lax.dynamic_update_index_in_dim(x, _pick(x, block) + added, block, 0)
 

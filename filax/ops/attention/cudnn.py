@@ -87,7 +87,8 @@ def sample_bounds(
 ) -> tuple[Int[Array, "B N"], Int[Array, "B N+1"]]:
   """Lengths and first places of the samples of packed rows.
 
-  [B samples] and [B samples+1]. -1 stands for a sample that a row lacks, and ends the first places.
+  They are [B samples] and [B samples+1]. -1 stands for a sample that a row lacks, and ends the
+  first places.
   """
   length = segment.shape[1]
   before = jnp.pad(segment, ((0, 0), (1, 0)))[:, :-1]
@@ -107,7 +108,7 @@ def sample_bounds(
 def _whole_blocks(*arrays):
   """Pads [B L ...] to a multiple of _BLOCK places.
 
-  jax refuses some other lengths.
+  jax refuses some lengths that are not multiples.
   """
   padded = []
   for x in arrays:

@@ -42,7 +42,7 @@ def dense(
 ) -> Float[Array, "B L H d"]:
   """Reference attention with an L x S score matrix.
 
-  Softmax in float32. Head h uses kv head h // (H/K).
+  The softmax is in float32. Head h uses kv head h // (H/K).
   """
   out, _ = dense_with_lse(q, k, v, q_at, kv_at)
   return checkpoint_name(out.astype(q.dtype), SAVED)

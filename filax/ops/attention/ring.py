@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over keys that travel around a ring of devices (arXiv:2310.01889).
+"""Ring attention: keys and values travel around a ring of devices (arXiv:2310.01889).
 
-The forward pass merges partial results as the keys arrive. In the backward pass the keys travel
-around the ring again, together with their gradients, and end at their own device. A device holds
-its own keys and one visiting part at a time.
+Each device keeps its queries. In every round it computes the attention to the keys that it holds,
+merges the partial result, and passes the keys on to the next device. In the backward pass the keys
+travel around the ring again together with their gradients, which so return to their own device. A
+device never holds more than its own keys and one visiting part.
 """
 
 from collections.abc import Callable
@@ -37,8 +38,8 @@ def ring(
 ) -> Float[Array, "B L H d"]:
   """Attention of local queries to all keys of a ring, inside shard_map.
 
-  The ring consists of the devices `stride` places apart on `axis`. `with_lse` is
-  one of WITH_LSE; partial results are float32.
+  axis, stride: the ring consists of every `stride`-th device of a mesh axis. with_lse: a kernel of
+  WITH_LSE, which computes a partial result in float32.
   """
   return _ring(q, k, v, q_at, kv_at, axis, with_lse, stride).astype(q.dtype)
 
@@ -93,7 +94,7 @@ def _backward(axis, with_lse, stride, saved, d_out):
   carry, _ = lax.scan(pass_on, start, None, length=_others(axis, stride))
   d_q, travelling = carry
   *_, d_k, d_v = travelling
-  d_k, d_v = _from_neighbour((d_k, d_v), axis, stride)  # Home, after the whole round.
+  d_k, d_v = _from_neighbour((d_k, d_v), axis, stride)  # The last step, back to their own device.
   d_q = d_q.astype(q.dtype)
   d_k = d_k.astype(k.dtype)
   d_v = d_v.astype(v.dtype)

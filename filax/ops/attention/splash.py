@@ -191,7 +191,7 @@ def _emptied(info, meet, axis: int):
 def _kernel(length: int, heads: int, shards: int, order: int, interpret: bool):
   """The kernel for rows of `length` places.
 
-  Queries lie in `order`-way zig-zag order over `shards`. Every trace builds a new kernel, because
+  Queries are in `order`-way zig-zag order over `shards`. Every trace builds a new kernel, because
   it holds the tracers of that trace; jax caches the block tables, the costly part.
   """
   q_block = _largest_block(length // shards, 512)

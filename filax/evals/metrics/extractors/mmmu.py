@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from filax.evals.metrics.options import LETTERS
 
 PUNCTUATION = ",.!?;:'"
-FEWEST_WORDS = 6  # Of an answer in which the options' texts are looked for.
+FEWEST_WORDS = 6  # In shorter answers, the texts of options are not looked for.
 
 
 def mmmu_letter(text: str, options: Sequence[str]) -> str | None:
@@ -41,7 +41,7 @@ def padded_text(text: str) -> str:
 def option_positions(text: str, options: Sequence[str]) -> dict[str, int]:
   """Letter -> last position of its option's words in a longer text.
 
-  {} for short texts.
+  It is {} for short texts.
   """
   if len(text.split()) < FEWEST_WORDS:
     return {}

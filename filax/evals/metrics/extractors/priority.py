@@ -56,7 +56,7 @@ class Candidate(NamedTuple):
 def priority_letter(text: str, options: Sequence[str] = (), letters: str = "ABCD") -> str | None:
   """The letter whose form has the highest priority.
 
-  Among equals, the last one.
+  Among equals, it is the last one.
   """
   del options
   text = text.strip()

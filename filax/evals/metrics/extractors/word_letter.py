@@ -11,7 +11,7 @@ import re
 def word_letter(text: str, options: Sequence[str] = (), letters: str = "ABCD") -> str | None:
   """The first of `letters` that is a word.
 
-  Capitals only. D counts as an answer to three options.
+  Only capitals count. D counts as an answer to three options.
   """
   del options
   letter = re.search(rf"\b[{letters}]\b", text)

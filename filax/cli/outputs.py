@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places of results, tried before the work that fills them."""
+
+from collections.abc import Sequence
+import os
+import pathlib
+import tempfile
+
+
+def check_folder(path: str | os.PathLike, option: str = "--out") -> None:
+  """Makes a folder for results, unless there is one, and writes to it.
+
+  Raises ValueError naming `option` if that fails.
+  """
+  obstacle = _obstacle(path)
+  if obstacle:
+    raise ValueError(f"{option} {path} cannot be written ({obstacle}). Name another folder.")
+
+
+def check_file(
+  path: str | os.PathLike, suffixes: Sequence[str] = (), option: str = "--out"
+) -> None:
+  """Makes the folder of a file for results, and writes to it.
+
+  Raises ValueError naming `option` if that fails, for a folder, and without one of `suffixes`.
+  """
+  file = pathlib.Path(path)
+  if suffixes and file.suffix.lower() not in suffixes:
+    raise ValueError(f"{option} {path} must end in {' or '.join(suffixes)}.")
+  if file.is_dir():
+    raise ValueError(f"{option} {path} is a folder. Name a file in it.")
+  obstacle = _obstacle(file.parent)
+  if obstacle:
+    raise ValueError(f"{option} {path} cannot be written ({obstacle}). Name another file.")
+
+
+def _obstacle(folder: str | os.PathLike) -> str:
+  """Why nothing can be written to a folder, which is made if it is missing; "" if it can."""
+  try:
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      return ""
+  except OSError as error:
+    return error.strerror or str(error)
