@@ -160,7 +160,7 @@ def _draw_model(seed: int, model: Any, leaves: Mapping[str, Any]) -> Leaves:
 
 @functools.lru_cache(maxsize=4)  # Runs of other seeds trace it no second time.
 def _drawing_program(model: Any, shardings: tuple[tuple[str, Any], ...]) -> jax.stages.Wrapped:
-  """The jitted function (key, example batch) -> first values, for the paths of `shardings`."""
+  """The jitted function (key, example batch) -> first values by path."""
   layout = dict(shardings)
 
   def draw_chosen(key, batch):

@@ -193,7 +193,10 @@ def _kept_step(program: StepProgram) -> jax.stages.Wrapped:
 
 
 def kept_train_step(config: Config, setup: Setup) -> jax.stages.Wrapped:
-  """The `train_step` of the newest runs of this process, where it is the same; else a new one."""
+  """A `train_step`, shared by runs of the same program.
+
+  The newest programs of this process are kept.
+  """
   leaves, structure = jax.tree.flatten(setup.like)
   optim_text = json.dumps(config["optim"], sort_keys=True)
   key = (
