@@ -53,9 +53,10 @@ class ChunkPool(contextlib.AbstractContextManager):
 
     def compute(chunk: Any) -> Any:
       process = free.get()
-      result = _ask(process, chunk)
-      free.put(process)
-      return result
+      try:
+        return _ask(process, chunk)
+      finally:
+        free.put(process)  # Also after an error: a thread without a process would wait forever.
 
     waiting: deque[Future] = deque()
     threads = ThreadPoolExecutor(self._count)
@@ -124,7 +125,10 @@ def serve() -> None:
       answer = pickle.dumps((True, function(chunk)))
     except Exception as error:
       answer = _pickled_error(error)
-    _send(answers, answer)
+    try:
+      _send(answers, answer)
+    except BrokenPipeError:  # The program was killed: nobody reads.
+      os._exit(1)
 
 
 def _ask(process: subprocess.Popen, chunk: Any) -> Any:
@@ -134,8 +138,8 @@ def _ask(process: subprocess.Popen, chunk: Any) -> Any:
     is_result, value = _receive(process.stdout)
   except (EOFError, BrokenPipeError) as error:
     raise ChunkProcessEnded(
-      "A process that measures the data was ended from outside; out of memory is the usual reason. "
-      "Start again: what was measured is kept."
+      "A process that works on the data was ended from outside; out of memory is the usual reason. "
+      "Start again, with fewer processes if it happens again."
     ) from error
   if is_result:
     return value

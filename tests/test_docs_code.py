@@ -13,7 +13,7 @@ import pytest
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OWN = ("filax", "data_pipelines", "configs", "benchmarks")
-COMMAND = re.compile(r"^ {4,}(?:filax|python|pip|curl) .*$", re.MULTILINE)
+COMMAND = re.compile(r"^ {4,}(?:filax|python|pip|curl|launch/\S+) .*$", re.MULTILINE)
 PLAIN_BLOCK = re.compile(r"^ *```\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`[^`\n]*`")
 

@@ -2,14 +2,24 @@
 """Every command in a document exists, with its options and settings; nothing of it runs."""
 
 import argparse
+import contextlib
 import importlib
 import inspect
+import itertools
 import pathlib
 import re
 import sys
 import tomllib
 
-from document_blocks import DOCUMENTS, ROOT, block_commands, blocks, line_commands, read_document
+from document_blocks import (
+  DOCUMENTS,
+  FENCE,
+  ROOT,
+  block_commands,
+  blocks,
+  line_commands,
+  read_document,
+)
 import pytest
 
 from configs.mixtures import parts
@@ -22,6 +32,8 @@ TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULT
 EXTRAS = set(
   tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 )
+SPAN = re.compile(r"`filax ([a-z][^`\n]*)`")
+NAME = re.compile(r"[a-z]\w*")
 README_COMMANDS = re.findall(r"<!-- run -->\n```bash\n(.*?)```", read_document("README.md"), re.S)
 
 
@@ -123,6 +135,27 @@ def problems(commands):
 def test_commands_of_a_document_are_accepted(document, parsers_only):
   refused = problems(block_commands(read_document(document)))
   assert not refused, f"{document}:\n" + "\n".join(refused)
+
+
+def help_of(words, capsys):
+  """What a command prints with --help."""
+  module = importlib.import_module(VERBS[words[0]][0])
+  with contextlib.suppress(SystemExit):
+    module.main([*words[1:], "--help"])
+  return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_options_in_sentences_exist(document, capsys):
+  """Commands in backticks within a sentence are often cut short: their options are looked up."""
+  for command in SPAN.findall(FENCE.sub("", read_document(document))):
+    words = command.split()
+    assert words[0] in VERBS, f"{document} names filax {command}"
+    names = itertools.takewhile(NAME.fullmatch, words)
+    options = [word.partition("=")[0] for word in words if word.startswith("--")]
+    shown = help_of(list(names), capsys)
+    unknown = [name for name in options if name not in shown and not name.startswith("--config.")]
+    assert not unknown, f"{document} names filax {command}, which has no {unknown}"
 
 
 CONFIGS = sorted((ROOT / "configs").glob("[a-z]*_*.py"))

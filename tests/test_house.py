@@ -29,7 +29,7 @@ CONTRACTS = {
   *("score", "average", "read_examples"),
   *("ask", "stream"),  # Of sessions, conversations, live sessions.
   "normalised",  # Of CausalAttention.
-  *("read_tracks", "list_slots", "add_parser"),
+  *("read_tracks", "divide_reading", "list_slots", "add_parser"),
   *("as_dict", "lines"),  # Of reports: for JSON, and for people.
   "close",  # Python's own, of what contextlib.closing takes.
 }

@@ -110,7 +110,7 @@ def located_records(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
   if _is_array_record(path):
     yield from _array_record(path)
     return
-  with _opened(path) as file:
+  with opened_manifest(path) as file:
     yield from _FILES.get(_suffix(path), _json_records)(path, file)
 
 
@@ -120,7 +120,7 @@ def record_places(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
   if _suffix(path) not in _FILES:
     yield from located_records(path)
     return
-  with _opened(path) as file:
+  with opened_manifest(path) as file:
     if _suffix(path) == ".parquet":
       yield from parquet_places(path, file)
     else:
@@ -177,11 +177,25 @@ def _check_tar(path: str, file: BinaryIO) -> None:
     raise ManifestError(f"The manifest {one_line(path)} is empty.")
 
 
-def _json_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
+def is_json_text(path: str) -> bool:
+  """Whether a manifest is read as JSON."""
+  return not _is_array_record(path) and _suffix(path) not in _FILES
+
+
+def skip_mark(path: str, file: BinaryIO) -> int:
+  """Skips the byte order mark of a text; returns its bytes.
+
+  Raises ManifestError for a file that is no text in UTF-8.
+  """
   head = file.read(_HEAD)
   _check_text(path, head)
   mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
   file.seek(mark)
+  return mark
+
+
+def _json_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
+  mark = skip_mark(path, file)
   window = TextWindow(file, path, mark)
   beginning = None
   while beginning is None:
@@ -213,7 +227,7 @@ def _check_text(path: str, head: bytes) -> None:
     )
 
 
-def _opened(path: str) -> BinaryIO:
+def opened_manifest(path: str) -> BinaryIO:
   """Opens a regular file. Raises ManifestError."""
   try:
     local = remote.local_path(path)

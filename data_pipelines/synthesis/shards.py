@@ -9,6 +9,7 @@ counts. An output folder is new, empty, or of the same recipe.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import dataclasses
 import hashlib
@@ -144,17 +145,18 @@ def input_facts(paths: Iterable[str | os.PathLike]) -> list[dict[str, Any]]:
 
   Sorted, and without folders: moved and reordered inputs are the same inputs. Raises OSError.
   """
-  facts = []
-  for path in paths:
-    digest = hashlib.sha256()
-    size = 0
-    with open(path, "rb") as file:
-      while part := file.read(_PART):
-        digest.update(part)
-        size += len(part)
-    name = os.path.basename(path)
-    facts.append({"name": name, "bytes": size, "sha256": digest.hexdigest()})
-  return sorted(facts, key=_name_and_digest)
+  with ThreadPoolExecutor() as threads:
+    return sorted(threads.map(_file_facts, paths), key=_name_and_digest)
+
+
+def _file_facts(path: str | os.PathLike) -> dict[str, Any]:
+  digest = hashlib.sha256()
+  size = 0
+  with open(path, "rb") as file:
+    while part := file.read(_PART):
+      digest.update(part)
+      size += len(part)
+  return {"name": os.path.basename(path), "bytes": size, "sha256": digest.hexdigest()}
 
 
 def _name_and_digest(facts: Mapping[str, Any]) -> tuple[str, str]:

@@ -63,11 +63,12 @@ class MultipleChoice:
   origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # How it was derived.
 
 
-def track_record(track: Track) -> dict[str, Any]:
-  """A track as JSON."""
+def track_record(track: Track, events: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+  """A track as JSON. events: records of its events in place of its own."""
   record = dict(vars(track))  # dataclasses.asdict copies every text: 20 times slower.
-  for key in ("media", "events", "parts"):
-    record[key] = list(map(vars, record[key]))
+  record["media"] = list(map(vars, track.media))
+  record["events"] = list(map(vars, track.events)) if events is None else events
+  record["parts"] = list(map(vars, track.parts))
   return record
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.excerpts import one_line
-from data_pipelines.manifest.reader import BadRecord, ManifestReport
+from data_pipelines.manifest.reader import BadRecord, ManifestError, ManifestReport
 from data_pipelines.media import frames as video
 from data_pipelines.media.index import MediaIndex, media_of
 from data_pipelines.media.open import LIMITS, Limits
@@ -94,10 +94,12 @@ def check_manifest(
 
   The statistics cover the good samples. decode: decode every frame, which finds damage inside
   files. encode: a tokenizer's method, for lengths in tokens. Raises ManifestError for an unusable
-  manifest.
+  manifest, and for one without any record.
   """
   report = ManifestReport()
   samples = list(llava.read_manifest(manifest, root, report))
+  if not samples and not report.bad:
+    raise ManifestError(f"The manifest {one_line(os.fspath(manifest))} has no record.")
   media = media_of(samples)
   probes = MediaIndex(threads=threads, limits=limits, progress=progress).probes(media)
   unreadable = {name: probe.error for name, probe in probes.items() if probe.error}

@@ -4,6 +4,7 @@
 A run with config.optim.ema, or of kind "schedule_free", saves two values of every parameter that it
 trains: params/PATH, from which the run continues, and average/PATH in float32. Whoever answers,
 evaluates, exports or starts another run reads the average, unless `read_last_values` was called.
+The average of the base of adapters is always read: the adapters were trained over it.
 """
 
 from collections.abc import Container
@@ -28,11 +29,13 @@ def reads_last_values() -> bool:
   return bool(_LAST_VALUES)
 
 
-def tree_of(path: str, stored: Container[str]) -> str:
+def tree_of(path: str, stored: Container[str], is_base: bool = False) -> str:
   """The tree from which a parameter is read.
 
-  stored: names of all arrays of a checkpoint, such as "params/llm/norm/scale".
+  stored: names of all arrays of a checkpoint, such as "params/llm/norm/scale". is_base: whether the
+  checkpoint is read as the base of adapters.
   """
-  if not reads_last_values() and f"{AVERAGE}/{path}" in stored:
+  wants_average = is_base or not reads_last_values()
+  if wants_average and f"{AVERAGE}/{path}" in stored:
     return AVERAGE
   return PARAMS

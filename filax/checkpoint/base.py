@@ -3,10 +3,13 @@
 
 A run with adapters does not save what it does not train. Its record names the base instead:
 
-  "base": {"path": "/runs/stage4/checkpoints/900", "root": "<sha256>"}
+  "base": {"path": "/runs/stage4/checkpoints/900", "root": "<sha256>", "weights": "<sha256>"}
 
-`root` is the root digest of the base's record, so that another checkpoint at the same place is
-noticed. The base's step is pinned: a file <run>/pins/<step> keeps it from the limit `keep`.
+`weights` covers the digests of the base's parameters, so that another checkpoint at the same place
+is noticed. Its config does not count: what the model computes is in the config of the adapters. A
+base that is converted anew by a later version, whose configs have more settings, is the same base.
+`root`, the root digest of the base's record, is all that references of earlier versions have.
+The base's step is pinned: a file <run>/pins/<step> keeps it from the limit `keep`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +23,7 @@ from etils import epath
 import jax
 
 from filax import files
-from filax.checkpoint import record, run_folder
+from filax.checkpoint import averages, record, run_folder
 
 PINS = "pins"  # Below the folder of a run: a file for every step that another run needs.
 
@@ -37,6 +40,7 @@ class BaseReference:
 
   path: str  # Of the step's folder.
   root: str
+  weights: str = ""  # Of `weights_hash`; "" in references of earlier versions.
 
   def locate(self) -> epath.Path:
     """The folder of the step.
@@ -45,15 +49,16 @@ class BaseReference:
 
     Raises BaseMissing naming both hashes.
     """
+    expected = self.weights or self.root
     others = []
     for step in self._candidates():
-      root = checkpoint_hash(step)
-      if root == self.root:
+      present = weights_hash(step) if self.weights else checkpoint_hash(step)
+      if present == expected:
         return step
-      others.append(f"{step} is {root or 'not readable'}")
+      others.append(f"{step} is {present or 'not readable'}")
     where = f"; {', '.join(others)}" if others else ""
     raise BaseMissing(
-      f"The base of these adapters, {self.path} with the hash {self.root}, is not there{where}. "
+      f"The base of these adapters, {self.path} with the hash {expected}, is not there{where}. "
       "Name the folder of the base with --base FOLDER."
     )
 
@@ -88,14 +93,24 @@ def look_in(folder: str) -> None:
 
 
 def refer(step: epath.Path) -> BaseReference:
-  """The reference to a step, which must be readable."""
-  return BaseReference(str(step), checkpoint_hash(step))
+  """The reference to a step.
+
+  Raises BaseMissing if it cannot be read.
+  """
+  root = checkpoint_hash(step)
+  if not root:
+    raise BaseMissing(
+      f"{step}, the base of the adapters, was removed or damaged while it was read."
+    )
+  return BaseReference(str(step), root, weights_hash(step))
 
 
 def reference_of(written: Mapping[str, Any]) -> BaseReference | None:
   """The base that a record names; None if its checkpoint is whole."""
   entry = written.get("base")
-  return None if entry is None else BaseReference(entry["path"], entry["root"])
+  if entry is None:
+    return None
+  return BaseReference(entry["path"], entry["root"], entry.get("weights", ""))
 
 
 def checkpoint_hash(step: epath.Path) -> str:
@@ -107,6 +122,23 @@ def checkpoint_hash(step: epath.Path) -> str:
   if "root" in written:
     return written["root"]
   return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()  # Format 1.
+
+
+def weights_hash(step: epath.Path) -> str:
+  """The hash of a checkpoint's parameters and of its base's; "" if it cannot be read."""
+  try:
+    written, _ = record.read_record(step)
+  except record.Damaged:
+    return ""
+  weights = {}
+  for name, text in written["digests"].items():
+    tree, _, _ = name.partition("/")
+    if tree in (averages.PARAMS, averages.AVERAGE):
+      weights[name] = text
+  entry = written.get("base", {})
+  below = entry.get("weights") or entry.get("root", "")
+  facts = json.dumps([weights, below], sort_keys=True)
+  return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def pin(step: epath.Path, user: epath.PathLike) -> bool:

@@ -2,6 +2,7 @@
 """Reads parameters of which some kernels are quantised, one kernel at a time."""
 
 from collections.abc import Mapping
+import contextlib
 from typing import Any
 
 from etils import epath
@@ -24,8 +25,25 @@ def read_coded(
   """(leaves, missing, extra) of a run or of one step, as store.restore_params.
 
   wanted: path -> shape; codes and scales in place of `kernels`, which are read in float32, one by
-  one, and quantised as `kind`. A kernel that is missing is listed itself.
+  one, and quantised as `kind`. A kernel that is missing is listed itself. All come from one step,
+  also if the run goes on meanwhile.
   """
+  if not kernels:
+    params, missing, extra = store.restore_params(path, unflatten_tree(wanted))
+    return flatten_tree(params), missing, extra
+  for step in store.steps_to_try(path):
+    with contextlib.suppress(FileNotFoundError):  # It is damaged, or its run has removed it.
+      return _read_step(step, wanted, kernels, kind)
+  raise store.no_checkpoint(path)
+
+
+def _read_step(
+  path: epath.Path,
+  wanted: Mapping[str, Any],
+  kernels: Mapping[str, DenseKernel],
+  kind: str,
+) -> tuple[Leaves, list[str], list[str]]:
+  """`read_coded` of one step."""
   plain = select_leaves(wanted, lambda name: not quantised.is_code(name))
   params, missing, extra = store.restore_params(path, unflatten_tree(plain))
   leaves = flatten_tree(params)

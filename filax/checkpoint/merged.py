@@ -28,7 +28,7 @@ class StoredParams:
   read: Callable[[Leaves], dict[str, Any]]  # Reads some of the leaves.
 
 
-Opener = Callable[[epath.Path], StoredParams]
+Opener = Callable[[epath.Path], StoredParams]  # Opens a base.
 
 
 def effective_leaves(stored: StoredParams, open_step: Opener) -> dict[str, Any]:

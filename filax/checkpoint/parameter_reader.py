@@ -18,17 +18,20 @@ from filax.models import lora
 class ParameterReader:
   """The parameters of one step, as a model without adapters has them."""
 
-  def __init__(self, step: Path | epath.Path):
+  def __init__(self, step: Path | epath.Path, is_base: bool = False):
     """Opens a step, and the bases it refers to.
 
-    Raises ValueError if one is damaged or not there.
+    is_base: whether adapters refer to it. Raises ValueError if one is damaged or not there.
     """
     self.step = step
+    self._is_base = is_base
     record = streamed.read_json(step, "data")
     self.stored: Mapping[str, Any] = streamed.shapes(step)  # Path -> shape and dtype.
     self._digests = record["digests"]
     reference = base.reference_of(record)
-    self._base = None if reference is None else ParameterReader(reference.locate())
+    self._base: ParameterReader | None = None
+    if reference is not None:
+      self._base = ParameterReader(reference.locate(), is_base=True)
 
   @property
   def leaves(self) -> dict[str, Any]:
@@ -78,12 +81,12 @@ class ParameterReader:
 
   def _read_stored(self, path: str) -> np.ndarray:
     """A stored parameter, or its average in the same dtype."""
-    tree = averages.tree_of(path, self._digests)
+    tree = averages.tree_of(path, self._digests, self._is_base)
     x = streamed.read_parameter(self.step, path, self._digests.get(f"{tree}/{path}"), tree)
     return x.astype(self.stored[path].dtype, copy=False)
 
   def _stored_layers(self, path: str) -> Iterator[np.ndarray]:
-    tree = averages.tree_of(path, self._digests)
+    tree = averages.tree_of(path, self._digests, self._is_base)
     digest = self._digests.get(f"{tree}/{path}")
     for layer in streamed.read_layers(self.step, path, digest, tree):
       yield layer.astype(self.stored[path].dtype, copy=False)

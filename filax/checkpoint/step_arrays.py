@@ -15,22 +15,47 @@ from filax.checkpoint.record import Damaged, Record
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 
 
+class OtherArrays(ValueError):
+  """A checkpoint whose arrays are not those of the config.
+
+  config: that of the checkpoint.
+  """
+
+  def __init__(self, difference: str, step: epath.Path, config: Mapping[str, Any]):
+    super().__init__(difference)
+    self.step = step
+    self.config = config
+
+
 def open_params(path: epath.Path) -> merged.StoredParams:
   """The parameters that a step stores. Raises Damaged."""
+  return _open_params(path, is_base=False)
+
+
+def open_base(path: epath.Path) -> merged.StoredParams:
+  """The parameters that the base of adapters stores. Raises Damaged."""
+  return _open_params(path, is_base=True)
+
+
+def _open_params(path: epath.Path, is_base: bool) -> merged.StoredParams:
   written, _, stored = header(path)
   stored = _below_params(stored)
-  read = functools.partial(_read_leaves, path, written, stored)
+  read = functools.partial(_read_leaves, path, written, stored, is_base)
   return merged.StoredParams(stored, base.reference_of(written), read)
 
 
 def _read_leaves(
-  path: epath.Path, written: Record, stored: Mapping[str, Any], wanted: Mapping[str, Any]
+  path: epath.Path,
+  written: Record,
+  stored: Mapping[str, Any],
+  is_base: bool,
+  wanted: Mapping[str, Any],
 ) -> dict[str, Any]:
   """Stored leaves, or their averages, with the dtypes and shardings of `wanted`."""
   casts = False
   sources = {}  # Path -> array of the checkpoint, with its shape, dtype and sharding.
   for name, leaf in wanted.items():
-    tree = averages.tree_of(name, written["digests"])
+    tree = averages.tree_of(name, written["digests"], is_base)
     dtype = averages.DTYPE if tree == averages.AVERAGE else stored[name].dtype
     sources[name] = (f"{tree}/{name}", _placed(leaf, dtype))
     casts = casts or leaf.dtype != dtype
@@ -88,3 +113,39 @@ def read_arrays(path: epath.Path, target: PyTree, written: Record) -> PyTree:
   arrays = None if tree is None else flatten_tree(tree)
   verify.check_digests(written["digests"], flatten_tree(target), arrays, failure)
   return tree
+
+
+def check_same_leaves(
+  path: epath.Path,
+  config: Mapping[str, Any],
+  wanted: Mapping[str, Any],
+  stored: Mapping[str, Any],
+) -> None:
+  """Compares the leaves of a checkpoint with the wanted ones.
+
+  config: that of the checkpoint. Raises OtherArrays if names, shapes or dtypes differ.
+  """
+  difference = _first_difference(wanted, stored)
+  if difference:
+    raise OtherArrays(difference, path, config)
+
+
+def _first_difference(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+  """The first difference between leaves, in words; "" if there is none.
+
+  Averages may be there for others to read.
+  """
+  for name in sorted(wanted.keys() & stored.keys(), reverse=True):  # params before opt.
+    shape = tuple(stored[name].shape)
+    leaf = wanted[name]
+    if tuple(leaf.shape) != shape:
+      return f"{name} has shape {shape} in it but {tuple(leaf.shape)} in config.model"
+    if leaf.dtype != stored[name].dtype:
+      return f"{name} is {stored[name].dtype} in it but {leaf.dtype} in config.model"
+  missing = sorted(wanted.keys() - stored.keys())
+  if missing:
+    return f"it has no {missing[0]}"
+  for name in sorted(stored.keys() - wanted.keys()):
+    if not name.startswith(f"{averages.AVERAGE}/"):
+      return f"it has {name} too much"
+  return ""

@@ -79,8 +79,19 @@ def check_writable(folder: epath.PathLike) -> None:
       _try_bucket(str(folder).rstrip("/"), name)
     else:
       path = epath.Path(os.path.abspath(os.path.expanduser(folder)))
-      path.mkdir(parents=True, exist_ok=True)
+      _make_folder(path)
       _try_file(str(path / name))
+
+
+def _make_folder(path: epath.Path) -> None:
+  """Makes a folder. Raises OSError that says what is in its way."""
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except FileExistsError:
+    obstacle = "it is a file"
+    if os.path.islink(path) and not path.exists():
+      obstacle = f"it is a link to {os.readlink(path)}, which is not there"
+    raise FileExistsError(errno.EEXIST, obstacle) from None
 
 
 def write_whole(path: epath.Path, content: bytes) -> None:

@@ -25,14 +25,15 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax import files
-from filax.checkpoint import averages, merged, orbax_items, record, run_folder, step_arrays, storage
 from filax.checkpoint import base as base_lib
+from filax.checkpoint import merged, orbax_items, record, run_folder, step_arrays, storage
 from filax.checkpoint.base import BaseReference
 from filax.checkpoint.best import BestCheckpoint, BestStep
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.record import Damaged as Damaged
+from filax.checkpoint.step_arrays import OtherArrays as OtherArrays
 from filax.checkpoint.tree import (
   compare_shapes,
   flatten_tree,
@@ -196,7 +197,7 @@ class Checkpoints:
 
     like: the shapes and shardings of the result. A damaged checkpoint is renamed to <step>.damaged
     with a message, and the one before is used. Raises ValueError if a checkpoint is of a newer
-    format or does not fit `like`.
+    format, and OtherArrays if it does not fit `like`.
     """
     for path in _newest_first(self.folder):
       try:
@@ -230,12 +231,12 @@ def restore_params(
   that the checkpoint lacks; params does not have them. extra: leaves of the checkpoint that are not
   read. Raises ValueError if a shape differs, and OSError if no checkpoint can be read.
   """
-  for step in _newest_first(path):
+  for step in steps_to_try(path):
     try:
       return _restore_params(step, like)
     except Damaged as error:
-      say(f"Skipping {step}: {error}")
-  raise _no_checkpoint(path)
+      _say_skipped(step, error)
+  raise no_checkpoint(path)
 
 
 def read_config(path: epath.PathLike) -> dict[str, Any]:
@@ -243,13 +244,13 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
 
   Tuples are lists.
   """
-  for step in _newest_first(path):
+  for step in steps_to_try(path):
     try:
       _, config = record.read_record(step)
       return config
     except Damaged as error:
-      say(f"Skipping {step}: {error}")
-  raise _no_checkpoint(path)
+      _say_skipped(step, error)
+  raise no_checkpoint(path)
 
 
 def newest_step(path: epath.PathLike) -> epath.Path:
@@ -259,13 +260,14 @@ def newest_step(path: epath.PathLike) -> epath.Path:
 
   Raises OSError if there is none.
   """
-  for step in _newest_first(path):
+  for step in steps_to_try(path):
     if base_lib.checkpoint_hash(step):
       return step
-  raise _no_checkpoint(path)
+  raise no_checkpoint(path)
 
 
-def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
+def no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
+  """The error for a folder without a readable step."""
   text = (
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
   )
@@ -301,7 +303,7 @@ def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
   if base is not None:
     target["params"] = _stored_part(target["params"], stored)
   wanted = flatten_tree(target)
-  _check_same_leaves(path, wanted, stored)
+  step_arrays.check_same_leaves(path, config, wanted, stored)
   arrays = step_arrays.read_arrays(path, target, written)
   state = dataclasses.replace(like, **arrays)
   step = int(jax.device_get(state.step))
@@ -324,39 +326,17 @@ def _stored_part(params: PyTree, stored: Mapping[str, Any]) -> PyTree:
   return unflatten_tree(select_leaves(leaves, lambda path: f"params/{path}" in stored))
 
 
-def _check_same_leaves(
-  path: epath.Path, wanted: Mapping[str, Any], stored: Mapping[str, Any]
-) -> None:
-  """Compares the leaves of a checkpoint with the wanted ones.
-
-  Averages may be there for others to read. Raises ValueError if names, shapes or dtypes differ.
-  """
-  missing, extra = compare_shapes(leaf_shapes(wanted), leaf_shapes(stored))
-  extra = [name for name in extra if not name.startswith(f"{averages.AVERAGE}/")]
-  if missing or extra:
-    raise ValueError(
-      f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "
-      "another --workdir, or start from its parameters with config.init_from."
-    )
-  for name, leaf in wanted.items():
-    if leaf.dtype != stored[name].dtype:
-      raise ValueError(
-        f"{name} is {stored[name].dtype} in {path} but {leaf.dtype} in config.model. Use another "
-        "--workdir, or start from its parameters with config.init_from."
-      )
-
-
 def _restore_params(path: epath.Path, like: PyTree | None) -> tuple[PyTree, list[str], list[str]]:
   """`restore_params` of one step. Raises Damaged."""
   stored = step_arrays.open_params(path)
-  every_leaf = merged.effective_leaves(stored, step_arrays.open_params)
+  every_leaf = merged.effective_leaves(stored, step_arrays.open_base)
   if like is None:
     wanted = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in every_leaf.items()}
   else:
     wanted = flatten_tree(like)
   stored_shapes = leaf_shapes({**stored.leaves, **every_leaf})
   compare_shapes(leaf_shapes(wanted), stored_shapes)
-  params, extra = merged.read_params(stored, wanted, step_arrays.open_params)
+  params, extra = merged.read_params(stored, wanted, step_arrays.open_base)
   return unflatten_tree(params), sorted(wanted.keys() - params.keys()), extra
 
 
@@ -366,6 +346,26 @@ def _newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
   path: a workdir, its checkpoints folder, or a step.
   """
   return run_folder.step_folders(_absolute(path))
+
+
+def steps_to_try(path: epath.PathLike) -> Iterator[epath.Path]:
+  """Yields the newest step of `path` that was not tried before, until none is left.
+
+  A run that goes on writes steps, and removes others while they are read.
+  """
+  tried: set[epath.Path] = set()
+  while True:
+    untried = [step for step in _newest_first(path) if step not in tried]
+    if not untried:
+      return
+    tried.add(untried[0])
+    yield untried[0]
+
+
+def _say_skipped(step: epath.Path, error: Damaged) -> None:
+  """Says that a step is damaged, unless its run removed it meanwhile."""
+  if step.exists():
+    say(f"Skipping {step}: {error}")
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:

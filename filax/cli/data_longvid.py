@@ -104,6 +104,7 @@ def make_longvid(args: argparse.Namespace) -> int:
 def _inputs(sources: Sequence[str], media: Sequence[str]) -> list[Any]:
   """The sources of the command line with their readers."""
   from data_pipelines.synthesis.longvid.track_files import TrackInput
+  from data_pipelines.synthesis.sources.registry import find_source
 
   roots = dict(_named(text, "--media", "DIR") for text in media)
   inputs = []
@@ -113,8 +114,9 @@ def _inputs(sources: Sequence[str], media: Sequence[str]) -> list[Any]:
     for path in paths:
       if not os.path.isfile(path):
         raise ValueError(f"--source {name}: there is no file {path!r}.")
-    read, licence = _reader(name)
-    inputs.append(TrackInput(name, paths, roots.pop(name, ""), read, licence))
+    source = find_source(name)
+    reading = source.read_tracks, source.licence, source.divide_reading
+    inputs.append(TrackInput(name, paths, roots.pop(name, ""), *reading))
   if roots:
     raise ValueError(f"--media names {', '.join(roots)}, which no --source does.")
   return inputs
@@ -126,14 +128,6 @@ def _named(text: str, option: str, value: str) -> tuple[str, str]:
   if not name or not sign or not content:
     raise ValueError(f"{option} {text!r} is not NAME={value}.")
   return name, content
-
-
-def _reader(name: str) -> tuple[Any, str]:
-  """(the reader of a source, its licence)."""
-  from data_pipelines.synthesis.sources.registry import find_source
-
-  source = find_source(name)
-  return source.read_tracks, source.licence
 
 
 def _labeller(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[Any, dict]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import functools
 from typing import Any
 
+from etils import epath
 import jax
 from jaxtyping import PyTree
 import numpy as np
@@ -38,12 +39,13 @@ def read_start(
     params, missing, extra = store.restore_params(source, like)
     leaves = flatten_tree(params)
   else:
-    step = store.newest_step(source)
+    step = _pinned_step(source, saved)
     leaves, missing, extra = coded.read_coded(
       step, flatten_tree(like), adaptation.coded, adaptation.kind
     )
     _check_scales(leaves, adaptation, source)
-    _refer(base.refer(step), step, leaves, rates, saved)
+    frozen = [path for path in leaves if not rates[path] and not lora.is_adapter(path)]
+    saved.leave_to_base(base.refer(step), frozen)
   say(f"Starting from the parameters of {source}.")
   for name in missing:
     if not lora.is_adapter(name):
@@ -81,20 +83,22 @@ def _check_scales(leaves: Leaves, adaptation: Adaptation, source: str) -> None:
       )
 
 
-def _refer(
-  reference: base.BaseReference,
-  step: Any,
-  leaves: Leaves,
-  rates: Mapping[str, float],
-  saved: store.Checkpoints,
-) -> None:
-  frozen = [path for path in leaves if not rates[path] and not lora.is_adapter(path)]
-  saved.leave_to_base(reference, frozen)
-  if not base.pin(step, saved.folder.parent):
+def _pinned_step(source: str, saved: store.Checkpoints) -> epath.Path:
+  """The newest step of `source`, pinned before it is read.
+
+  The run of `source` may go on, and remove steps while they are read.
+  """
+  while True:
+    step = store.newest_step(source)
+    is_pinned = base.pin(step, saved.folder.parent)
+    if base.checkpoint_hash(step):  # It was not removed before it was pinned.
+      break
+  if not is_pinned:
     say(
       f"  {step} cannot be pinned: its folder is read-only. Its run must keep it (config.keep), "
       "for the adapters need it."
     )
+  return step
 
 
 def complete_from_base(

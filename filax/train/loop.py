@@ -35,6 +35,7 @@ from filax.train.setup import (
   kept_train_step,
   prepare,
   resolved_config,
+  say_if_done,
   settings_left_open,
 )
 from filax.train.signals import Signals
@@ -88,14 +89,14 @@ def train_pipeline(
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
     config, setup = choose_open_settings(config, workdir, steps, devices)
     check_lease = lease.check_held if lease else _no_lease
-    saved = stack.enter_context(
-      store.Checkpoints(workdir, config["keep"], check_lease, config.get("best", ""))
-    )
+    best = config.get("best", "")
+    saved = stack.enter_context(store.Checkpoints(workdir, config["keep"], check_lease, best))
     stack.enter_context(ending.together())  # Errors from here on end all processes.
     changes = functools.partial(plan_record.describe_changes, workdir, parts)
     with clock.timed(goodput.RESTORE):
       state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
     write_start(workdir, config, pipeline.fingerprint, parts, check_lease)
+    say_if_done(int(jax.device_get(state.step)), steps, config["steps"])
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
     log = stack.enter_context(open_log(run, check_lease))

@@ -8,14 +8,15 @@ filax.parallel.agreement) name the file or the setting.
 from collections.abc import Mapping
 import functools
 import hashlib
+import importlib.metadata
 import json
 import pathlib
+import sys
 from typing import Any
 import zlib
 
 from etils import epath
 import jax
-import numpy as np
 
 from filax import files, settings
 from filax.parallel import agreement
@@ -42,6 +43,18 @@ _PER_HOST = frozenset(
   }
 )
 _DECIDING = ("config.batch", "config.data.", "config.model.", "config.seed")
+_PACKAGES = (
+  "jax",
+  "jaxlib",
+  "numpy",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "grain",
+  "av",
+  "tokenizers",
+  "sentencepiece",
+)
 _CODE = ("filax", "data_pipelines", "configs")
 
 Parts = Mapping[str, agreement.Part]
@@ -60,19 +73,44 @@ def plan_parts(
       shared[f"config.{name}"] = repr(value)
   plan = {"fingerprint": fingerprint, "steps": str(steps)}
   plan |= ingredients.get("plan", {})
-  return {"config": shared, "software": software(), **ingredients, "plan": plan}
+  code = software() | user_components(config)
+  return {"config": shared, "software": code, **ingredients, "plan": plan}
 
 
 @functools.cache
 def software() -> dict[str, str]:
-  """Versions of jax and numpy, and a digest of every source file."""
+  """Versions of what decides the step or its rows, and a digest of every source file."""
   root = pathlib.Path(__file__).parents[2]
-  entries = dict(jax=jax.__version__, numpy=np.__version__)
+  entries = {name: _version(name) for name in _PACKAGES}
   for name in _CODE:
     for path in sorted((root / name).rglob("*.py")):
       digest = hashlib.sha256(path.read_bytes()).hexdigest()
       entries[str(path.relative_to(root))] = digest[:12]
   return entries
+
+
+def user_components(config: Mapping[str, Any]) -> dict[str, str]:
+  """A digest of the source file of every component that is the user's own.
+
+  config.model names it as "package.module:Class".
+  """
+  entries = {}
+  for name, value in settings.leaves(config):
+    if not name.endswith(".name") or not isinstance(value, str) or ":" not in value:
+      continue
+    module, _, _ = value.partition(":")
+    source = getattr(sys.modules.get(module), "__file__", None)  # The model was built before.
+    if source is not None:
+      content = pathlib.Path(source).read_bytes()
+      entries[f"config.{name} ({module})"] = hashlib.sha256(content).hexdigest()[:12]
+  return entries
+
+
+def _version(package: str) -> str:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return "not installed"
 
 
 def write_plan(workdir: epath.PathLike, fingerprint: str, parts: Parts) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds model, mesh, optimizer and shardings; restores or initialises the state."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 import copy
 import dataclasses
 import functools
@@ -25,6 +25,8 @@ from filax.train import first_params, memory_fit, optim, step
 from filax.train.chips import usable_bytes
 from filax.train.memory_estimate import Policy, StepFacts
 from filax.train.state import TrainState, create_state, state_shardings
+
+_OF_THE_STATE = ("model", "lora", "optim")  # Settings that decide the arrays of a state.
 
 Config = Mapping[str, Any]  # Nested dicts.
 
@@ -257,7 +259,10 @@ def initial_state(
   2. config.init_from: its parameters; missing ones are drawn from config.seed.
   3. Neither: all parameters are drawn from config.seed.
   """
-  restored = saved.restore(setup.like)
+  try:
+    restored = saved.restore(setup.like)
+  except store.OtherArrays as error:
+    raise ValueError(_refusal(error, config)) from error
   if restored is not None:
     check_plan(restored, fingerprint, config["ignore_fingerprint"], changes)
     check_alpha(restored, config)
@@ -275,6 +280,16 @@ def initial_state(
     )
     first_params.report_other_settings(config["init_from"], config["model"])
   return complete_state(config["seed"], setup, unflatten_tree(leaves)), 0
+
+
+def say_if_done(first: int, steps: int, configured: int) -> None:
+  """Says that a run has no step to do.
+
+  first: the steps that it has done. configured: config.steps; 0 where config.epochs counts.
+  """
+  if first >= steps:
+    knob = "config.steps" if configured else "config.epochs"
+    say(f"{knob} ends at step {steps}, and this run is at step {first}: raise it to go on.")
 
 
 def complete_state(seed: int, setup: Setup, params: PyTree) -> TrainState:
@@ -330,14 +345,33 @@ def check_alpha(restored: store.Restored, config: Config) -> None:
     )
 
 
-def _report_changes(before: Any, after: Any, path: str = "config") -> None:
+def _refusal(error: store.OtherArrays, config: Config) -> str:
+  """Why a checkpoint cannot be resumed, by the settings that changed since."""
+  now = json.loads(json.dumps(config))
+  changes = []
+  for group in _OF_THE_STATE:
+    changes += _changed_settings(error.config.get(group), now.get(group), f"config.{group}")
+  reason = f"{', '.join(changes)} ({error})" if changes else str(error)
+  return (
+    f"{error.step} is not of this config: {reason}. Restore the config, use another --workdir, or "
+    f"start there from these parameters with config.init_from={error.step}."
+  )
+
+
+def _report_changes(before: Any, after: Any) -> None:
   """Prints the settings that changed since the checkpoint."""
+  for change in _changed_settings(before, after, "config"):
+    say(f"  {change}.")
+
+
+def _changed_settings(before: Any, after: Any, path: str) -> Iterator[str]:
+  """Every setting that changed since the checkpoint, in words."""
   if isinstance(before, Mapping) and isinstance(after, Mapping):
     for key in sorted(before.keys() & after.keys()):
-      _report_changes(before[key], after[key], f"{path}.{key}")
+      yield from _changed_settings(before[key], after[key], f"{path}.{key}")
     for key in sorted(after.keys() - before.keys()):
-      say(f"  {path}.{key} is new: {after[key]!r}.")
+      yield f"{path}.{key} is new: {after[key]!r}"
     for key in sorted(before.keys() - after.keys()):
-      say(f"  {path}.{key} was {before[key]} and is gone.")
+      yield f"{path}.{key} was {before[key]} and is gone"
   elif before != after:
-    say(f"  {path} was {before} and is {after}.")
+    yield f"{path} was {before} and is {after}"

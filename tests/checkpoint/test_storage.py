@@ -21,10 +21,18 @@ def test_a_folder_is_made_and_left_empty(tmp_path, monkeypatch):
   assert (tmp_path / "relative").is_dir()
 
 
-@pytest.mark.parametrize("name", ["file", "file/below"])
-def test_a_file_in_the_way(tmp_path, name):
+@pytest.mark.parametrize(
+  ("name", "reason"),
+  [
+    ("file", "it is a file"),
+    ("file/below", "Not a directory"),
+    ("link", "it is a link to /nowhere/run, which is not there"),
+  ],
+)
+def test_something_in_the_way(tmp_path, name, reason):
   (tmp_path / "file").touch()
-  with pytest.raises(storage.SaveFailed, match=r"--workdir .*file.* cannot be written: "):
+  (tmp_path / "link").symlink_to("/nowhere/run")
+  with pytest.raises(storage.SaveFailed, match=f"--workdir .*{name} cannot be written: {reason}"):
     storage.check_writable(tmp_path / name)
 
 

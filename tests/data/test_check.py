@@ -9,6 +9,8 @@ import sys
 
 import numpy as np
 from PIL import Image
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from data_pipelines.tools import check
@@ -149,6 +151,8 @@ def test_root(corpus, tmp_path, capsys):
   [
     (("check", "none.json"), "cannot be read: No such file"),
     (("check", "text.json"), "begins with neither"),
+    (("check", "no_record.json"), "no_record.json has no record"),
+    (("check", "no_row.parquet"), "no_row.parquet has no record"),
     (("build", "none.json", "--out", "x"), "cannot be read: No such file"),
     (("build", "good.json", "--out", "x", "--proxy", "big"), "is no rate"),
     (("check", "good.json", "--tokenizer", "none.json"), "none.json"),
@@ -157,6 +161,9 @@ def test_root(corpus, tmp_path, capsys):
 def test_unusable_input_is_one_sentence_and_2(argv, why, tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
   pathlib.Path("text.json").write_text("hello")
+  pathlib.Path("no_record.json").write_text("[]\n")
+  rows = pyarrow.table({"video": pyarrow.array([], pyarrow.string())})
+  pyarrow.parquet.write_table(rows, "no_row.parquet")
   manifests.write_manifest("good.json", [manifests.question_record()])
   code, out, err = run(capsys, *argv)
   assert (code, out) == (2, "") and why in err and err.count("\n") == 1

@@ -194,12 +194,12 @@ def test_a_moved_base_is_found_by_name(whole, adapted, tmp_path, monkeypatch):
 def test_another_base_is_refused_with_both_hashes(whole, tmp_path):
   shutil.copytree(whole, tmp_path / "base")
   train(config(tmp_path / "base", steps=4), tmp_path / "run")
-  before = base.checkpoint_hash(tmp_path / "base/checkpoints/1")
+  before = base.weights_hash(tmp_path / "base/checkpoints/1")
   shutil.rmtree(tmp_path / "base/checkpoints")
   train(full_config(seed=1), tmp_path / "base")
   for step in (2, 3, 4):
     shutil.rmtree(tmp_path / "base/checkpoints" / str(step))
-  after = base.checkpoint_hash(tmp_path / "base/checkpoints/1")
+  after = base.weights_hash(tmp_path / "base/checkpoints/1")
   with pytest.raises(ValueError, match=f"{before}, is not there; .*/1 is {after}"):
     store.restore_params(tmp_path / "run")
 

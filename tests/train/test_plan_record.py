@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A refused resume names what changed since the checkpoint."""
 
+import importlib
+import importlib.metadata
+
 import pytest
 
 from filax.checkpoint import store
@@ -76,3 +79,16 @@ def test_hosts_may_differ_in_what_decides_no_plan():
 def test_software_names_every_file():
   software = plan_record.software()
   assert {"jax", "numpy", "filax/train/plan_record.py", "data_pipelines/loader.py"} <= set(software)
+  assert software["optax"] == importlib.metadata.version("optax")
+
+
+def test_a_component_of_the_user_is_compared_by_its_source(tmp_path, monkeypatch):
+  file = tmp_path / "my_lab_of_two_hosts.py"
+  file.write_text("class Merger: ...\n")
+  monkeypatch.syspath_prepend(tmp_path)
+  importlib.import_module("my_lab_of_two_hosts")
+  config = {"model": {"merger": {"name": "my_lab_of_two_hosts:Merger"}, "llm": {"name": "qwen2"}}}
+  before = plan_record.user_components(config)
+  file.write_text("class Merger: pass\n")
+  assert list(before) == ["config.model.merger.name (my_lab_of_two_hosts)"]
+  assert plan_record.user_components(config) != before

@@ -34,10 +34,9 @@ from data_pipelines.synthesis.longvid.track_files import (
   TrackInput,
   common_root,
   folder_below,
-  read_inputs,
-  write_tracks,
   written_tracks,
 )
+from data_pipelines.synthesis.longvid.track_pass import TrackPass
 from data_pipelines.synthesis.sources.track_report import BadRecordLog, TrackReport
 from data_pipelines.synthesis.track import Track
 from filax import files
@@ -85,7 +84,8 @@ def write_longvid(
   """Writes questions, tracks, the held-out set and figures to a folder.
 
   labeller: None for rules. label_model: what identifies it, for the recipe. Raises ValueError for a
-  folder that holds anything else, ManifestError for unreadable files.
+  folder that holds anything else and for sources without a usable track, ManifestError for
+  unreadable files.
   """
   report = report or TrackReport()
   recipe = _recipe(inputs, options, label_model)
@@ -95,6 +95,8 @@ def write_longvid(
       return LongVidResult(output.path, True, root, report, _written_figures(output.path))
     output.finished.clear()  # What was counted is not kept: all is written again.
     track_counts = _write_track_shards(output, inputs, options, labeller, report, processes)
+    _write_bad(output.path / BAD, report)
+    _check_taken(track_counts, report)
     results: dict[str, Any] = dict(tracks=dict(sorted(track_counts.items())))
     if isinstance(labeller, CachedLabels):
       results["label_answers"] = labeller.answers_digest()
@@ -103,7 +105,6 @@ def write_longvid(
       results |= _write_questions(output, options, root, processes)
     results["bad_records"] = bad_count(report)
     results["repairs"] = dict(sorted(report.repairs.items()))
-    _write_bad(output.path / BAD, report)
     figures.write_figures(results, output.path)
     output.mark_complete(**results)
     return LongVidResult(output.path, False, root, report, results)
@@ -154,10 +155,19 @@ def _write_track_shards(
   excluded: frozenset[str] = frozenset()
   for path in options.exclude:
     excluded |= splits.read_id_list(path)
-  counts: Counter[str] = Counter()
-  tracks = read_inputs(inputs, excluded, report, counts)
-  write_tracks(output, track_shards(options.shards), tracks, labeller, processes)
-  return counts
+  tracks = TrackPass(options.shards, excluded, labeller, processes, report)
+  shards.write_drawn_shards(output, track_shards(options.shards), tracks.lines(inputs))
+  return tracks.counts
+
+
+def _check_taken(counts: Counter[str], report: TrackReport) -> None:
+  """Raises ValueError if no track was taken, with the reasons."""
+  if any(name.endswith(": taken") for name in counts):
+    return
+  reasons = [f"{count} tracks of {name}" for name, count in sorted(counts.items())]
+  if report.bad:
+    reasons.append(f"{bad_count(report)} bad records, the first: {report.bad[0]}")
+  raise ValueError(f"No source has a track to take: {'; '.join(reasons) or 'there is no record'}.")
 
 
 def _write_questions(

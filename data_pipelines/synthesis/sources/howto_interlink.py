@@ -6,14 +6,24 @@ missing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import functools
 import json
 import os
+from typing import NamedTuple
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.report import ManifestError, RecordError
+from data_pipelines.manifest.report import BadRecord, ManifestError, RecordError
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources.clean import clean_track
-from data_pipelines.synthesis.sources.key_set import KeySet
+from data_pipelines.synthesis.sources.divided import (
+  ROWS,
+  DividedReading,
+  ParsedRecords,
+  RowsParser,
+  in_batches_of,
+  new_report,
+  tracks_in_order,
+)
 from data_pipelines.synthesis.sources.media_folder import MediaFolder, video_key
 from data_pipelines.synthesis.sources.registry import (
   TrackSource,
@@ -21,7 +31,7 @@ from data_pipelines.synthesis.sources.registry import (
   required_files,
 )
 from data_pipelines.synthesis.sources.tables import check_unicode, clock_seconds, table_rows
-from data_pipelines.synthesis.sources.track_report import TrackReport, counted
+from data_pipelines.synthesis.sources.track_report import TrackReport
 from data_pipelines.synthesis.track import Event, Track
 
 VIDEO_COLUMNS = ("video", "path")  # One or the other.
@@ -32,62 +42,89 @@ FILES = (
 )
 
 
+class VideoRow(NamedTuple):
+  """A row of a video."""
+
+  path: str  # Of the table.
+  line: int
+  cells: dict[str, str] | RecordError
+  stem: str  # The medium without its extension; "" of a damaged row.
+  durations: dict[str, float]  # Those listed for it.
+
+
 def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
   """A track a video; of two rows of a video the first."""
+  yield from tracks_in_order(divide_reading(files, media_root, report), report)
+
+
+def divide_reading(files: Sequence[str], media_root: str, report: TrackReport) -> DividedReading:
+  """Batches of rows, and what parses them."""
   by_role = files_by_role(files, ("howto", "durations"), FILES)
   paths = required_files(by_role, "howto", FILES)
   media = MediaFolder(media_root, by_role["durations"])
-  yield from counted(_tracks(paths, media, report), report)
+  batches = in_batches_of(ROWS, _rows(paths, media, report))
+  return DividedReading(batches, RowsParser(functools.partial(_parsed_video, media_root)))
 
 
-def _tracks(paths: Sequence[str], media: MediaFolder, report: TrackReport) -> Iterator[Track]:
-  seen = KeySet()
+def _rows(paths: Sequence[str], media: MediaFolder, report: TrackReport) -> Iterator[VideoRow]:
   for path in paths:
     for line, cells in table_rows(path, (CLIPS,), report, delimiter="\t"):
-      try:
-        track = _track(cells, path, media, seen, report)
-      except RecordError as error:
-        report.leave_out(path, line, error)
-        continue
-      yield track
+      stem = "" if isinstance(cells, RecordError) else _stem(cells, path)
+      yield VideoRow(path, line, cells, stem, media.listed_durations(stem))
+
+
+def _stem(cells: Mapping[str, str], path: str) -> str:
+  """The name of a row's medium. Raises ManifestError for a table without one."""
+  written = cells[_video_column(cells, path)].strip()
+  return os.path.splitext(os.path.basename(written))[0] or written
+
+
+def _video_column(cells: Mapping[str, str], path: str) -> str:
+  for column in VIDEO_COLUMNS:
+    if column in cells:
+      return column
+  raise ManifestError(f"The table {path} has neither a column video nor path.")
+
+
+def _parsed_video(media_root: str, row: VideoRow) -> ParsedRecords:
+  """The track of a row."""
+  report = new_report()
+  tracks = []
+  key = ""
+  try:
+    if isinstance(row.cells, RecordError):
+      raise row.cells
+    key = video_key(row.stem)
+    tracks.append(_track(row, row.cells, MediaFolder(media_root), report))
+  except RecordError as error:
+    report.leave_out(row.path, row.line, error)
+  repetition = BadRecord(row.path, row.line, f"is a second row of the video {excerpt(key)}")
+  return ParsedRecords(tracks, report.bad, report.repairs, key, repetition)
 
 
 def _track(
-  cells: Mapping[str, str] | RecordError,
-  path: str,
-  media: MediaFolder,
-  seen: KeySet,
-  report: TrackReport,
+  row: VideoRow, cells: Mapping[str, str], media: MediaFolder, report: TrackReport
 ) -> Track:
-  """The track of a row. Raises RecordError."""
-  if isinstance(cells, RecordError):
-    raise cells
-  column = next((name for name in VIDEO_COLUMNS if name in cells), None)
-  if column is None:
-    raise ManifestError(f"The table {path} has neither a column video nor path.")
-  written = cells[column].strip()
-  stem = os.path.splitext(os.path.basename(written))[0] or written
-  key = video_key(stem)
-  if key in seen:
-    raise RecordError(f"is a second row of the video {excerpt(key)}")
+  """The track of a row with cells. Raises RecordError."""
   events = _events(cells[CLIPS], report)
-  name = media.video(stem)
-  duration = media.duration(name)
+  name = media.video(row.stem)
+  duration = row.durations.get(name)
+  if duration is None:
+    duration = media.duration(name)
   if duration is None:
     duration = max(event.t1 for event in events)
     report.repairs["tracks: of unknown duration, ended with the last event"] += 1
   track = Track(
-    key=key,
+    key=video_key(row.stem),
     media=(Scene(name, t1=duration),),
     duration=duration,
     events=tuple(events),
-    summary=_document(cells, column),
+    summary=_document(cells, _video_column(cells, row.path)),
     source="howto_interlink",
   )
   cleaned = clean_track(track, report.repairs)
   if not cleaned.events:
     raise RecordError("has no clip inside of its video")
-  seen.add(key)
   return cleaned
 
 
@@ -136,4 +173,6 @@ def _document(cells: Mapping[str, str], video_column: str) -> str:
   return max(texts, key=len, default="").strip()
 
 
-SOURCE = TrackSource(read_tracks, FILES, "<video id>.mp4 or .webm", "Apache-2.0 (annotations)")
+SOURCE = TrackSource(
+  read_tracks, FILES, "<video id>.mp4 or .webm", "Apache-2.0 (annotations)", divide_reading
+)

@@ -67,6 +67,15 @@ class MediaFolder:
       raise RecordError(f"has a medium that cannot be read: {facts.error}")
     return facts.duration
 
+  def listed_durations(self, stem: str) -> dict[str, float]:
+    """Seconds by medium, of the media that a stem may name."""
+    durations = {}
+    for extension in EXTENSIONS:
+      name = stem + extension
+      if name in self._durations:
+        durations[name] = self._durations[name]
+    return durations
+
 
 def check_name(name: str) -> None:
   """Raises RecordError for a name that leaves the root."""

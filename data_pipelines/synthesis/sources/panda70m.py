@@ -8,22 +8,33 @@ that the publisher's downloader cuts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import functools
 from typing import NamedTuple
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.report import RecordError
+from data_pipelines.manifest.report import BadRecord, RecordError
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources.clean import clean_track
+from data_pipelines.synthesis.sources.divided import (
+  ROWS,
+  DividedReading,
+  ParsedRecords,
+  RowsParser,
+  in_batches_of,
+  new_report,
+  tracks_in_order,
+)
 from data_pipelines.synthesis.sources.key_set import KeySet
 from data_pipelines.synthesis.sources.media_folder import MediaFolder, video_key
 from data_pipelines.synthesis.sources.registry import TrackSource, check_split
 from data_pipelines.synthesis.sources.tables import (
+  TableRow,
   check_unicode,
   clock_seconds,
   literal_list,
   table_rows,
 )
-from data_pipelines.synthesis.sources.track_report import TrackReport, counted
+from data_pipelines.synthesis.sources.track_report import TrackReport
 from data_pipelines.synthesis.track import Event, Track
 
 COLUMNS = ("videoID", "url", "timestamp", "caption", "matching_score")
@@ -50,34 +61,54 @@ class PandaClip(NamedTuple):
 
 def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
   """A track for each run of neighbouring clips."""
+  yield from tracks_in_order(divide_reading(files, media_root, report), report)
+
+
+def divide_reading(files: Sequence[str], media_root: str, report: TrackReport) -> DividedReading:
+  """Batches of rows, and what parses them."""
   if not files:
     raise ValueError(f"panda70m takes {FILES}.")
   for path in files:
     check_split(path)
-  yield from counted(_tracks(files, MediaFolder(media_root), report), report)
+  batches = in_batches_of(ROWS, _wanted_rows(files, report))
+  parse = functools.partial(_parsed_row, files[0], media_root)
+  return DividedReading(batches, RowsParser(parse))
 
 
-def _tracks(files: Sequence[str], media: MediaFolder, report: TrackReport) -> Iterator[Track]:
+def _wanted_rows(files: Sequence[str], report: TrackReport) -> Iterator[TableRow]:
+  """The rows of listed videos, and damaged ones."""
   path, *lists = files
   wanted = listed_videos(lists, report) if lists else None
-  seen = KeySet()
-  for line, cells in table_rows(path, COLUMNS[:4], report):
-    try:
-      video = row_video(cells)
-      if wanted is not None and video not in wanted:
-        report.repairs["rows: of videos that are not in the list, passed over"] += 1
-        continue
-      if video in seen:
-        raise RecordError(f"is a second row of the video {video}")
-      runs = usable_runs(row_clips(cells, report))
-      key = video_key(video)
-      name = media.video(video)
-    except RecordError as error:
-      report.leave_out(path, line, error)
+  for row in table_rows(path, COLUMNS[:4], report):
+    if wanted is not None and _is_of_another_video(row, wanted):
+      report.repairs["rows: of videos that are not in the list, passed over"] += 1
       continue
-    seen.add(video)
+    yield row
+
+
+def _is_of_another_video(row: TableRow, wanted: KeySet) -> bool:
+  try:
+    return row_video(row.cells) not in wanted
+  except RecordError:
+    return False  # It is reported where it is parsed.
+
+
+def _parsed_row(path: str, media_root: str, row: TableRow) -> ParsedRecords:
+  """The tracks of a row's runs."""
+  report = new_report()
+  tracks: list[Track] = []
+  video = ""
+  try:
+    video = row_video(row.cells)
+    runs = usable_runs(row_clips(row.cells, report))
+    key = video_key(video)
+    name = MediaFolder(media_root).video(video)
     for run in runs:
-      yield clean_track(_whole_video_track(key, name, run), report.repairs)
+      tracks.append(clean_track(_whole_video_track(key, name, run), report.repairs))
+  except RecordError as error:
+    report.leave_out(path, row.line, error)
+  repetition = BadRecord(path, row.line, f"is a second row of the video {video}")
+  return ParsedRecords(tracks, report.bad, report.repairs, video, repetition)
 
 
 def listed_videos(paths: Sequence[str], report: TrackReport) -> KeySet:
@@ -181,4 +212,4 @@ def _whole_video_track(key: str, name: str, run: Sequence[PandaClip]) -> Track:
   )
 
 
-SOURCE = TrackSource(read_tracks, FILES, "<videoID>.mp4, whole videos", LICENCE)
+SOURCE = TrackSource(read_tracks, FILES, "<videoID>.mp4, whole videos", LICENCE, divide_reading)

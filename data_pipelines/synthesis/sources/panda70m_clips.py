@@ -6,21 +6,31 @@ The gaps between clips are not in the files: a track's time is the sum of the cl
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import functools
+import itertools
 import json
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.report import RecordError
+from data_pipelines.manifest.report import BadRecord, RecordError
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources import panda70m
 from data_pipelines.synthesis.sources.clean import clean_track
-from data_pipelines.synthesis.sources.key_set import KeySet
+from data_pipelines.synthesis.sources.divided import (
+  ROWS,
+  DividedReading,
+  ParsedRecords,
+  RowsParser,
+  in_batches_of,
+  new_report,
+  tracks_in_order,
+)
 from data_pipelines.synthesis.sources.media_folder import MediaFolder, video_key
 from data_pipelines.synthesis.sources.panda70m import PandaClip
 from data_pipelines.synthesis.sources.registry import TrackSource, check_split
-from data_pipelines.synthesis.sources.tables import table_rows
-from data_pipelines.synthesis.sources.track_report import TrackReport, counted
+from data_pipelines.synthesis.sources.tables import TableRow, table_rows
+from data_pipelines.synthesis.sources.track_report import TrackReport
 from data_pipelines.synthesis.track import Event, Track
 
 ROWS_OF_A_FOLDER = 100
@@ -28,33 +38,50 @@ LARGEST_SIDECAR = 4 << 20  # Bytes.
 FILES = "the csv that was downloaded from (rows give the files' names)"
 
 
+class NumberedRow(NamedTuple):
+  """A row with its number from 0, which names its clips' files."""
+
+  number: int
+  row: TableRow
+
+
 def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
   """A track for each run of neighbouring clips that are all there."""
+  yield from tracks_in_order(divide_reading(files, media_root, report), report)
+
+
+def divide_reading(files: Sequence[str], media_root: str, report: TrackReport) -> DividedReading:
+  """Batches of numbered rows, and what parses them."""
   for path in files:
     check_split(path)
   if len(files) != 1:
     raise ValueError(f"panda70m_clips takes one csv, not {len(files)}: {FILES}.")
-  yield from counted(_tracks(files[0], MediaFolder(media_root), report), report)
+  rows = enumerate(table_rows(files[0], panda70m.COLUMNS[:4], report))
+  batches = in_batches_of(ROWS, itertools.starmap(NumberedRow, rows))
+  parse = functools.partial(_parsed_clips, files[0], media_root)
+  return DividedReading(batches, RowsParser(parse))
 
 
-def _tracks(path: str, media: MediaFolder, report: TrackReport) -> Iterator[Track]:
-  seen = KeySet()
-  for number, (line, cells) in enumerate(table_rows(path, panda70m.COLUMNS[:4], report)):
-    try:
-      video = panda70m.row_video(cells)
-      if video in seen:
-        raise RecordError(f"is a second row of the video {video}")
-      key = video_key(video)
-      clips = panda70m.row_clips(cells, report)
-      runs = _downloaded_runs(clips, number, media, report)
-      for run in runs:
-        _check_video(clip_name(number, run[0].number), key, media)
-    except RecordError as error:
-      report.leave_out(path, line, error)
-      continue
-    seen.add(video)
+def _parsed_clips(path: str, media_root: str, numbered: NumberedRow) -> ParsedRecords:
+  """The tracks of a row's downloaded runs."""
+  number, (line, cells) = numbered
+  report = new_report()
+  media = MediaFolder(media_root)
+  tracks: list[Track] = []
+  video = ""
+  try:
+    video = panda70m.row_video(cells)
+    key = video_key(video)
+    clips = panda70m.row_clips(cells, report)
+    runs = _downloaded_runs(clips, number, media, report)
     for run in runs:
-      yield clean_track(_clips_track(key, number, run), report.repairs)
+      _check_video(clip_name(number, run[0].number), key, media)
+    for run in runs:
+      tracks.append(clean_track(_clips_track(key, number, run), report.repairs))
+  except RecordError as error:
+    report.leave_out(path, line, error)
+  repetition = BadRecord(path, line, f"is a second row of the video {video}")
+  return ParsedRecords(tracks, report.bad, report.repairs, video, repetition)
 
 
 def clip_name(row: int, clip: int) -> str:
@@ -131,5 +158,5 @@ def _clips_track(key: str, row: int, run: Sequence[PandaClip]) -> Track:
 
 
 SOURCE = TrackSource(
-  read_tracks, FILES, "00000/0000000_00003.mp4 with .json files", panda70m.LICENCE
+  read_tracks, FILES, "00000/0000000_00003.mp4 with .json files", panda70m.LICENCE, divide_reading
 )

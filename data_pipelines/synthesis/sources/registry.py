@@ -17,6 +17,7 @@ from typing import Protocol
 
 from data_pipelines.manifest.report import ManifestError
 from data_pipelines.synthesis import sources
+from data_pipelines.synthesis.sources.divided import ReadingDivider
 from data_pipelines.synthesis.sources.track_report import TrackReport
 from data_pipelines.synthesis.track import Track
 
@@ -44,6 +45,8 @@ class TrackSource:
   files: str  # Which files it takes, for help texts.
   media: str  # Where its media lie below their root, for help texts.
   licence: str
+  # Where several processes may parse what one reads. None: one process does all of `read_tracks`.
+  divide_reading: ReadingDivider | None = None
 
 
 def all_sources() -> dict[str, TrackSource]:

@@ -3,14 +3,21 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import itertools
 
-from data_pipelines.manifest.reader import manifest_records
+from data_pipelines.manifest.record_blocks import RecordBlock, block_records, record_blocks
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources.clean import clean_track
+from data_pipelines.synthesis.sources.divided import (
+  DividedReading,
+  ParsedRecords,
+  new_report,
+  tracks_in_order,
+)
 from data_pipelines.synthesis.sources.media_folder import MediaFolder
 from data_pipelines.synthesis.sources.registry import TrackSource
-from data_pipelines.synthesis.sources.track_report import TrackReport, counted
+from data_pipelines.synthesis.sources.track_report import TrackReport
 from data_pipelines.synthesis.track import Event, Part, Track, parse_track
 
 _NUMBER = (int, float)
@@ -19,13 +26,29 @@ FILES = "*.jsonl of tracks: key, media, duration, events, parts, summary"
 
 def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
   """The tracks of the files whose media are there, cleaned."""
-  media = MediaFolder(media_root)
-  for path in files:
-    yield from counted(_tracks(path, media, report), report)
+  yield from tracks_in_order(divide_reading(files, media_root, report), report)
 
 
-def _tracks(path: str, media: MediaFolder, report: TrackReport) -> Iterator[Track]:
-  for line, record in manifest_records(path):
+def divide_reading(files: Sequence[str], media_root: str, report: TrackReport) -> DividedReading:
+  """Blocks of records, and what parses them."""
+  blocks = itertools.chain.from_iterable(map(record_blocks, files))
+  return DividedReading(blocks, _BlockParser(media_root))
+
+
+@dataclasses.dataclass(frozen=True)
+class _BlockParser:
+  """Parses a block of records of tracks."""
+
+  media_root: str
+
+  def __call__(self, block: RecordBlock) -> list[ParsedRecords]:
+    report = new_report()
+    tracks = list(_tracks(block, MediaFolder(self.media_root), report))
+    return [ParsedRecords(tracks, report.bad, report.repairs)]
+
+
+def _tracks(block: RecordBlock, media: MediaFolder, report: TrackReport) -> Iterator[Track]:
+  for line, record in block_records(block):
     try:
       if isinstance(record, RecordError):
         raise record
@@ -35,7 +58,7 @@ def _tracks(path: str, media: MediaFolder, report: TrackReport) -> Iterator[Trac
       if not track.events:
         raise RecordError("has no event inside of its video")
     except RecordError as error:
-      report.leave_out(path, line, error)
+      report.leave_out(block.path, line, error)
       continue
     yield track if track.source else dataclasses.replace(track, source="track_files")
 
@@ -92,4 +115,6 @@ def _are_numbers(*values: object) -> bool:
   return True
 
 
-SOURCE = TrackSource(read_tracks, FILES, "as the tracks name them", "as the tracks' own source")
+SOURCE = TrackSource(
+  read_tracks, FILES, "as the tracks name them", "as the tracks' own source", divide_reading
+)

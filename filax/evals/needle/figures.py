@@ -12,6 +12,7 @@ import numpy as np
 HEAT_MAP = "heatmap.png"
 LINES = "lines.png"
 COLOURS = ("#F0496E", "#EBB839", "#9ad5b3")  # From 0 to 1, as in LongVA.
+_ABOVE_ALL = 1.04  # The top of the axis of scores, so that marks at 1 are whole.
 
 
 def draw_heat_map(
@@ -100,9 +101,9 @@ def draw_lines(
   )
   axes.set_xlabel("Num. of Frames")
   axes.set_ylabel("Score")
-  axes.set_ylim(0, 1)
+  axes.set_ylim(0, _ABOVE_ALL)
   axes.set_title(_title(result), fontsize=10)
-  axes.legend()
+  axes.legend(loc="lower left")
   figure.savefig(file, format="png")
 
 
@@ -117,21 +118,21 @@ def _figure(size: tuple[float, float]):
 
 
 def _title(result: Mapping[str, Any]) -> str:
-  """Protocol, tokens of a frame, score and controls in a line."""
+  """A line with the score, and a line with the controls."""
   settings = result["settings"]
   metric = result["metric"]
   score = result["scores"][metric]
   tokens = settings["tokens_per_frame"]
-  words = [
-    f"{result['benchmark']} ({result['protocol']})",
-    f"{tokens:.3g} tokens a frame",
-    f"{metric} {score:.3f}",
-  ]
+  unit = "token" if tokens == 1 else "tokens"
+  protocol = f"{result['benchmark']} ({result['protocol']})"
+  first = f"{protocol}, {tokens:.3g} {unit} a frame, {metric} {score:.3f}"
+  controls = []
   for control in result["controls"].values():
     if control["questions"]:
       accuracy = control["accuracy"]
-      words.append(f"{control['shows']} {accuracy:.3f}")
-  return ", ".join(words)
+      controls.append(f"{control['shows']} {accuracy:.3f}")
+  second = "Controls: " + ", ".join(controls)
+  return f"{first}\n{second}" if controls else first
 
 
 def _thousands(frames: float) -> str:
