@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from filax.models.components import parameter_shapes
+
 SPREAD = 0.2
 
 
@@ -15,7 +17,7 @@ def random_parameters(model: Any, seed: int = 0) -> Any:
 
   The model's initialisers are not used.
   """
-  shapes = jax.eval_shape(model.init, jax.random.key(0), model.example())["params"]
+  shapes = parameter_shapes(model)
   rng = np.random.default_rng(seed)
 
   def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:

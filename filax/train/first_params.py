@@ -2,6 +2,7 @@
 """The parameters a run starts from: read, quantised or drawn, leaf by leaf."""
 
 from collections.abc import Mapping
+import functools
 from typing import Any
 
 from etils import epath
@@ -157,12 +158,20 @@ def _draw_adapters(seed: int, adaptation: Adaptation, leaves: Mapping[str, Any])
 
 
 def _draw_model(seed: int, model: Any, leaves: Mapping[str, Any]) -> Leaves:
+  program = _drawing_program(model, tuple(_shardings(leaves).items()))
+  return program(jax.random.key(seed), model.example())
+
+
+@functools.lru_cache(maxsize=4)  # Runs of other seeds trace it no second time.
+def _drawing_program(model: Any, shardings: tuple[tuple[str, Any], ...]) -> jax.stages.Wrapped:
+  """The jitted function (key, example batch) -> first values by path."""
+  layout = dict(shardings)
+
   def draw_chosen(key, batch):
     drawn = flatten_tree(model.init(key, batch)["params"])
-    return {path: drawn[path] for path in leaves}
+    return {path: drawn[path] for path in layout}
 
-  program = jax.jit(draw_chosen, out_shardings=_shardings(leaves))
-  return program(jax.random.key(seed), model.example())
+  return jax.jit(draw_chosen, out_shardings=layout)
 
 
 def _shardings(leaves: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,11 +32,11 @@ from filax.train.setup import (
   Setup,
   check_training_settings,
   initial_state,
+  kept_train_step,
   prepare,
   resolved_config,
   say_if_done,
   settings_left_open,
-  train_step,
 )
 from filax.train.signals import Signals
 from filax.train.state import TrainState
@@ -241,7 +241,7 @@ class Loop:
     self._signals = signals
     self._hooks = hooks
     self._clock = clock
-    self._step = train_step(run.config, run.setup)
+    self._step = kept_train_step(run.config, run.setup)
     self._saved_state = averages.make_saved_state(run.setup.optimizer, run.setup.like)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
     self._pending: tuple[int, DeviceMetrics] | None = None  # Metrics that are not fetched yet.

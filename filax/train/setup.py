@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds model, mesh, optimizer and shardings; restores or initialises the state."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 import copy
 import dataclasses
 import functools
@@ -45,6 +45,7 @@ class Setup:
   like: TrainState  # ShapeDtypeStructs with shardings.
   replicated: NamedSharding  # All of an array on every device.
   micro_batches: int  # One after the other in a step.
+  steps: int  # Of the schedule.
   fit: memory_fit.Fit | None = None  # The choice for settings that are "auto".
 
   @property
@@ -80,7 +81,7 @@ def prepare(
   like = jax.eval_shape(lambda params: create_state(params, optimizer, 0), shapes)
   shardings = state_shardings(shapes, layout, optimizer, replicated)
   like = jax.tree.map(_with_sharding, like, shardings)
-  setup = Setup(model, mesh, optimizer, adapted, like, replicated, parts)
+  setup = Setup(model, mesh, optimizer, adapted, like, replicated, parts, steps)
   if not settings_left_open(config).any:
     return setup
   return _with_choice(setup, config, device_bytes or usable_bytes(list(mesh.devices.flat)), earlier)
@@ -174,6 +175,43 @@ def train_step(config: Config, setup: Setup) -> jax.stages.Wrapped:
     donate_argnums=0,
     out_shardings=(_shardings(setup.like), setup.replicated),
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class StepProgram:
+  """A training step; equal ones are the same program.
+
+  Of two runs in one process, such as the seeds of a study, the second one need not trace again.
+  """
+
+  key: Hashable  # All that the step depends on.
+  config: Config = dataclasses.field(compare=False)
+  setup: Setup = dataclasses.field(compare=False)
+
+
+@functools.lru_cache(maxsize=4)  # Programs take memory of the devices while they are kept.
+def _kept_step(program: StepProgram) -> jax.stages.Wrapped:
+  return train_step(program.config, program.setup)
+
+
+def kept_train_step(config: Config, setup: Setup) -> jax.stages.Wrapped:
+  """A `train_step`, shared by runs of the same program.
+
+  The newest programs of this process are kept.
+  """
+  leaves, structure = jax.tree.flatten(setup.like)
+  optim_text = json.dumps(config["optim"], sort_keys=True)
+  key = (
+    optim_text,
+    setup.steps,
+    setup.model,
+    setup.adaptation.dropout,
+    setup.mesh,
+    setup.micro_batches,
+    structure,
+    tuple(leaves),
+  )
+  return _kept_step(StepProgram(key, config, setup))
 
 
 def _shardings(tree: PyTree) -> PyTree:

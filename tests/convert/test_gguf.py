@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """GGUF files: invented ones of every kind, and a real SmolLM2 with its recorded answers."""
 
+import contextlib
+import io
 import json
 import pathlib
 
@@ -202,9 +204,28 @@ def test_a_truncated_file_is_called_cut_short(share, tmp_path):
     tensors.open_gguf(tmp_path / "x.gguf")
 
 
-def converted(source, out):
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory):
+  """(what `filax chat` answers from the real file, the folder of its conversion)."""
+  source = packages.package("smollm2.gguf")
+  cache = tmp_path_factory.mktemp("cache")
+  words = ["chat", "--checkpoint", str(source), "--max-new-tokens", "8"]
+  said = io.StringIO()
+  with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+    patch.setenv("FILAX_CACHE", str(cache))
+    code = main.main([*words, "--question", "What is the capital of France?"])
+  assert code == 0
+  (entry,) = [path for path in (cache / "converted").iterdir() if path.suffix != ".lock"]
+  return said.getvalue(), entry
+
+
+@pytest.mark.slow
+def test_the_real_smollm2_knows_the_capital_of_france(smollm2):
+  assert "Paris" in smollm2[0]
+
+
+def stored(out):
   """(llm, its parameters, tokenizer) of a converted GGUF file."""
-  assert main.main(["convert", "from", "--source", str(source), "--out", str(out)]) == 0
   settings = as_tuples(streamed.read_json(streamed.step_folder(out), "config"))
   llm = components.build("llm", settings["model"]["llm"])
   params, missing, extra = store.restore_params(out)
@@ -213,8 +234,18 @@ def converted(source, out):
 
 
 @pytest.mark.slow
-def test_the_real_smollm2_has_its_recorded_logits(tmp_path):
-  llm, params, tokenizer = converted(packages.package("smollm2.gguf"), tmp_path / "run")
+def test_the_command_converts_a_file(tmp_path):
+  write_file(tmp_path / "x.gguf")
+  words = ["convert", "from", "--source", str(tmp_path / "x.gguf")]
+  assert main.main([*words, "--out", str(tmp_path / "run")]) == 0
+  llm, params, tokenizer = stored(tmp_path / "run")
+  assert llm.depth == DEPTH and params["embed_tokens"]["embedding"].shape[1] == WIDTH
+  assert tokenizer.encode("hi 12") == [6, 5, 7, 8]
+
+
+@pytest.mark.slow
+def test_the_real_smollm2_has_its_recorded_logits(smollm2):
+  llm, params, tokenizer = stored(smollm2[1])
   golden = json.loads((GOLDEN / "golden.json").read_text())
   ids = tokenizer.encode(golden["text"])
   assert ids == golden["ids"]

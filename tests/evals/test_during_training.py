@@ -138,7 +138,7 @@ def test_the_loss_is_that_of_training(corpus, evaluated):
   pipeline = run.open_data(config, str(evaluated))
   with pipeline.batches() as stream:
     batch = jax.tree.map(jnp.asarray, next(stream))
-  loss = step.make_loss(build_video_lm(config.model), "token_mean", 8)
+  loss = jax.jit(step.make_loss(build_video_lm(config.model), "token_mean", 8))
   total, sums = loss(session.params, batch, jax.random.key(0))
   expected = float(total / sums["count"])
   assert math.isclose(scores(evaluated)[4]["eval/held_out/loss"], expected, rel_tol=1e-5)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers with visual dropout: prefill and decode against whole passes in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -141,6 +143,7 @@ def test_a_long_prompt_is_read_in_chunks_alike(params):
   tokens, _ = prompt(40, 0, 0)
   padded, counts = jnp.asarray([tokens + [0] * 8]), jnp.array([40])
 
+  @functools.partial(jax.jit, static_argnums=0)
   def read(chunk):
     return model.apply(
       {"params": params},

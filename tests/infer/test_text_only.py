@@ -3,7 +3,6 @@
 
 import json
 
-import packages
 import pytest
 
 import filax
@@ -59,12 +58,3 @@ def test_a_folder_of_transformers_with_the_llm_alone_answers(checkpoint, tmp_pat
   hub = checkpoint.parent / "hub"
   (hub / "tokenizer.json").write_bytes(tokenizer.read_bytes())
   assert isinstance(filax.load(hub).ask(None, "Hello?", max_new_tokens=2), str)
-
-
-def test_a_real_model_knows_the_capital_of_france(tmp_path, capsys, monkeypatch):
-  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
-  source = str(packages.package("smollm2.gguf"))
-  question = "What is the capital of France?"
-  arguments = ["chat", "--checkpoint", source, "--question", question, "--max-new-tokens", "8"]
-  assert not main.main(arguments)
-  assert "Paris" in capsys.readouterr().out

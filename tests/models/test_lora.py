@@ -83,6 +83,7 @@ def test_at_first_nothing_changes_bit_for_bit(model, params, adapters):
   batch["positions"] = jnp.arange(8)[None]
   batch["frames"] = jnp.asarray(np.random.default_rng(0).integers(0, 256, batch["frames"].shape))
   batch["frames"] = batch["frames"].astype(jnp.uint8)
+  batch["images"] = batch["frames"]  # As many, so that they run the operations of frames.
   with jax.disable_jit():
     before = model.apply({"params": unflatten_tree(params)}, batch)
     after = model.apply({"params": unflatten_tree(params | adapters)}, batch)

@@ -85,10 +85,14 @@ def test_without_stages_nothing_changes():
   llm = model(dropout="off")
   params, (row, _) = drawn(llm), packed()
   x = jax.random.normal(jax.random.key(1), (1, LENGTH, llm.width))
-  hidden, left = llm.apply(
-    {"params": params}, x, row, jnp.zeros((1, 0, 3), jnp.int32), (), method=visual_dropout.forward
-  )
-  want, _ = llm.apply({"params": params}, x, row.positions, row.segment_ids)
+
+  @jax.jit
+  def with_row(params):
+    keep = jnp.zeros((1, 0, 3), jnp.int32)
+    return llm.apply({"params": params}, x, row, keep, (), method=visual_dropout.forward)
+
+  hidden, left = with_row(params)
+  want, _ = jax.jit(llm.apply)({"params": params}, x, row.positions, row.segment_ids)
   np.testing.assert_array_equal(hidden, want)
   np.testing.assert_array_equal(left.segment_ids, row.segment_ids)
 
@@ -128,7 +132,8 @@ def test_choosing_passes_no_gradient():
   def total(p, x):
     return llm.apply({"params": p}, x, row, 1, method=visual_dropout.attention).sum()
 
-  for slope in jax.tree.leaves(jax.grad(total, (0, 1))(params, x)):
+  slopes = jax.jit(jax.grad(total, (0, 1)))(params, x)
+  for slope in jax.tree.leaves(slopes):
     assert not np.asarray(slope).any()
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported FiLA answers in PyTorch with the tokens of `filax chat`, in float32."""
 
+import functools
 import importlib
 import json
 import os
@@ -8,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -233,17 +235,11 @@ def test_the_modelling_file_fuses_as_we_do(stage, tmp_path):
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (6, model.encoder.size, model.encoder.size, 3)).astype(np.uint8)
   layout = model.layout()
-  table = (
-    model.clone(selector=filax.build("selector", dict(name="uniform", size=3)))
-    .apply(
-      {"params": params},
-      jnp.asarray(frames[None]),
-      jnp.ones((1, 6), bool),
-      jnp.zeros((1, 0, *frames.shape[1:]), jnp.uint8),
-      method="embed",
-    )
-    .table[0]
-  )
+  chosen = model.clone(selector=filax.build("selector", dict(name="uniform", size=3)))
+  embed = jax.jit(functools.partial(chosen.apply, method="embed"))
+  images = jnp.zeros((1, 0, *frames.shape[1:]), jnp.uint8)
+  visual = embed({"params": params}, jnp.asarray(frames[None]), jnp.ones((1, 6), bool), images)
+  table = visual.table[0]
   x = (torch.tensor(frames).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
   with torch.no_grad():
     mine = theirs.eval().fused(x).numpy()

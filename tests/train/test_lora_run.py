@@ -36,6 +36,12 @@ def config(folder, **changes):
   return row_source.tiny_train_config(batch=2, **settings)
 
 
+def full_config(**changes):
+  """Four steps of a model that is trained in full, of which each is saved."""
+  settings = dict(steps=4, keep=0, checkpoint_every=1) | changes
+  return row_source.tiny_train_config(batch=2, **settings)
+
+
 def train(config, folder, **options):
   rows = row_source.RandomRows(2)
   return loop.train_pipeline(config, folder, rows, **(ONE_DEVICE | options))
@@ -53,9 +59,11 @@ def losses(folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-  """A base: one step of a model that is trained in full."""
+  """A base: the first step of a model that is trained in full."""
   folder = tmp_path_factory.mktemp("base")
-  train(row_source.tiny_train_config(batch=2, steps=1), folder)
+  train(full_config(), folder)
+  for step in (2, 3, 4):
+    shutil.rmtree(folder / "checkpoints" / str(step))
   return folder
 
 
@@ -166,7 +174,7 @@ def test_the_base_is_pinned(whole, adapted):
   """The base's own run goes on, and keeps the step that the adapters need."""
   folder = whole.parent / "goes_on"
   shutil.copytree(whole, folder)
-  train(row_source.tiny_train_config(batch=2, steps=4, keep=1, checkpoint_every=1), folder)
+  train(full_config(keep=1), folder)
   assert {path.name for path in (folder / "checkpoints").iterdir()} == {"1", "4"}
 
 
@@ -185,11 +193,12 @@ def test_a_moved_base_is_found_by_name(whole, adapted, tmp_path, monkeypatch):
 
 def test_another_base_is_refused_with_both_hashes(whole, tmp_path):
   shutil.copytree(whole, tmp_path / "base")
-  train(config(tmp_path / "base", steps=1), tmp_path / "run")
+  train(config(tmp_path / "base", steps=4), tmp_path / "run")
   before = base.weights_hash(tmp_path / "base/checkpoints/1")
   shutil.rmtree(tmp_path / "base/checkpoints")
-  other = row_source.tiny_train_config(batch=2, steps=1, seed=1)
-  train(other, tmp_path / "base")
+  train(full_config(seed=1), tmp_path / "base")
+  for step in (2, 3, 4):
+    shutil.rmtree(tmp_path / "base/checkpoints" / str(step))
   after = base.weights_hash(tmp_path / "base/checkpoints/1")
   with pytest.raises(ValueError, match=f"{before}, is not there; .*/1 is {after}"):
     store.restore_params(tmp_path / "run")
@@ -251,7 +260,7 @@ def test_a_killed_run_goes_on(adapted, whole, tmp_path):
 def test_a_damaged_base_is_blamed_itself(adapted, whole, tmp_path, monkeypatch):
   monkeypatch.setattr(base, "_MOVED", [])
   shutil.copytree(whole, tmp_path / "base")
-  train(config(tmp_path / "base", steps=1), tmp_path / "run")
+  train(config(tmp_path / "base", steps=4), tmp_path / "run")
   # A file holds parameters beside moments of the optimizer, in an order that differs from run to
   # run: every 64th byte is changed, so that parameters are hit wherever they lie.
   for file in (tmp_path / "base/checkpoints/1/state").rglob("d/*"):

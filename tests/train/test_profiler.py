@@ -71,8 +71,8 @@ def test_a_run_that_ends_within_the_range_stops_the_trace(tmp_path, calls):
 
 
 def test_a_start_within_the_range_traces_the_rest(tmp_path, calls):
-  train(tmp_path, steps=2)
-  train(tmp_path, steps=4, profile="2:5")
+  train(tmp_path, steps=4)
+  train(tmp_path, steps=6, profile="4:7")
   assert calls == ["start", "stop"]
 
 

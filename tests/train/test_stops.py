@@ -87,7 +87,7 @@ def send(number):
 def test_a_signal_while_the_loader_hangs_saves(tmp_path, number):
   rows = HangingRows(3, lambda: send(number))
   summary = loop.train_pipeline(
-    row_source.tiny_train_config(steps=9, checkpoint_every=100), tmp_path, rows
+    row_source.tiny_train_config(steps=5, checkpoint_every=100), tmp_path, rows
   )
   rows.ended.set()
   assert summary["stopped"] and summary["steps"] == 3
@@ -107,7 +107,7 @@ def test_no_step_is_queued_behind_a_long_one(tmp_path, monkeypatch, seconds, las
     look(self)
 
   monkeypatch.setattr(loop.Loop, "_look", look_and_send)
-  config = row_source.tiny_train_config(steps=9, checkpoint_every=100)
+  config = row_source.tiny_train_config(steps=5, checkpoint_every=100)
   assert loop.train_pipeline(config, tmp_path, row_source.RandomRows(8))["steps"] == last
 
 
@@ -122,7 +122,7 @@ def test_an_error_of_the_loader_after_a_signal_saves(tmp_path):
 
   rows = row_source.RandomRows(8, change=fail)
   summary = loop.train_pipeline(
-    row_source.tiny_train_config(steps=9, checkpoint_every=100), tmp_path, rows
+    row_source.tiny_train_config(steps=5, checkpoint_every=100), tmp_path, rows
   )
   assert summary["stopped"] and steps_of(tmp_path) == [3]
 
@@ -135,7 +135,7 @@ def test_an_error_of_the_loader_without_a_signal_is_raised(tmp_path):
 
   with pytest.raises(RuntimeError, match="broken"):
     loop.train_pipeline(
-      row_source.tiny_train_config(steps=9), tmp_path, row_source.RandomRows(8, change=fail)
+      row_source.tiny_train_config(steps=5), tmp_path, row_source.RandomRows(8, change=fail)
     )
 
 
@@ -233,7 +233,7 @@ def test_a_save_of_a_run_that_lost_its_workdir_stays_unfinished(tmp_path):
     if not looks[-1]:
       raise Lost("gone")
 
-  config = row_source.tiny_train_config(steps=1)
+  config = row_source.tiny_train_config(steps=5, checkpoint_every=100)
   with pytest.raises(Exception, match="gone"):
     loop.train_pipeline(
       config, tmp_path, row_source.RandomRows(8), lease=SimpleNamespace(check_held=check)
