@@ -123,7 +123,8 @@ def reported(media: Media):
     raise
   except FileNotFoundError as error:
     name = media_name(media)
-    reason = "is an address; download the file first" if "://" in name else "does not exist"
+    is_address = "://" in name and not remote.is_remote(name)
+    reason = "is an address; download the file first" if is_address else "does not exist"
     raise MediaError(f"{name}: {reason}.") from error
   except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
     raise SlowMediaError(

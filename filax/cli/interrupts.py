@@ -5,35 +5,33 @@ from collections.abc import Iterator
 import contextlib
 import os
 import signal
+import sys
 import threading
 
-_SWALLOWING = "_xla_gc_callback"  # jax's callback of the garbage collector.
 _AGAIN_SECONDS = 0.05
 
 
 @contextlib.contextmanager
 def heard() -> Iterator[None]:
-  """Delivers Ctrl-C again if a garbage collection met it.
+  """Delivers Ctrl-C again if Python ignored it.
 
-  Python ignores exceptions there. A signal that comes while XLA compiles is nearly always handled
-  in that callback, which is the first Python code that runs afterwards.
+  Python ignores exceptions in callbacks of the garbage collector and of weak references. A signal
+  that comes while XLA compiles is nearly always handled in such a callback of jax: it is the first
+  Python code that runs afterwards. Python passes the exception to sys.unraisablehook.
   """
-  is_main = threading.current_thread() is threading.main_thread()
-  if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-    yield
-    return
-  signal.signal(signal.SIGINT, _interrupt)
+  report = sys.unraisablehook
+
+  def deliver_again(ignored: "sys.UnraisableHookArgs") -> None:
+    if not issubclass(ignored.exc_type, KeyboardInterrupt):
+      report(ignored)
+      return
+    timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
+
+  sys.unraisablehook = deliver_again
   try:
     yield
   finally:
-    if signal.getsignal(signal.SIGINT) is _interrupt:
-      signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _interrupt(number: int, frame) -> None:
-  """Raises KeyboardInterrupt, at once or soon."""
-  if frame is None or frame.f_code.co_name != _SWALLOWING:
-    raise KeyboardInterrupt
-  timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
-  timer.daemon = True
-  timer.start()
+    if sys.unraisablehook is deliver_again:
+      sys.unraisablehook = report
