@@ -82,7 +82,8 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   )
   signal.signal(signal.SIGTERM, _stay_quiet)  # uvicorn raises the signal again when it has stopped.
   try:
-    _AnnouncedServer(config, name, close_page).run()
+    with contextlib.suppress(KeyboardInterrupt):  # So does asyncio, with SIGINT.
+      _AnnouncedServer(config, name, close_page).run()
   finally:
     engine.close(0)
     uploads.close()

@@ -314,14 +314,15 @@ def test_prompts_are_not_logged(server, client):
   assert "secret" not in server.log.read_text()
 
 
-def test_sigterm_finishes_what_runs(checkpoint, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_what_runs(number, checkpoint, tmp_path):
   server = ServeProcess(checkpoint, tmp_path)
   body = dict(messages=messages(), stream=True, seed=1, max_tokens=300, temperature=1.5)
   url = f"{server.url}/v1/chat/completions"
   with httpx.stream("POST", url, json=body, timeout=60) as reply:
     lines = reply.iter_lines()
     next(lines)
-    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(number)
     data = [line for line in lines if line]
   assert data[-1] == "data: [DONE]"
   last = json.loads(data[-2].removeprefix("data: "))
