@@ -15,8 +15,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import importlib
+import importlib.util
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import time
@@ -136,6 +138,15 @@ def compile_entry(entry: GpuEntry) -> dict[str, float]:
   return dict(seconds=max(seconds), temporary=max(temporary))
 
 
+def has_compiler() -> bool:
+  """Whether JAX's plugin for CUDA is installed, of any version of CUDA."""
+  if importlib.util.find_spec("jax_plugins") is None:
+    return False
+  plugins = importlib.import_module("jax_plugins")
+  names = [module.name for module in pkgutil.iter_modules(plugins.__path__)]
+  return any(name.startswith("xla_cuda") for name in names)
+
+
 def compile_apart(number: int) -> str:
   """Compiles an entry in another process; "" or what went wrong."""
   command = [sys.executable, "-m", "benchmarks.gpu_compile", "--entry", str(number)]
@@ -171,6 +182,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   if not numbers:
     names = "\n".join(entry.name for entry in ENTRIES)
     print(f"No entry has --only={args.only!r} in its name. There are:\n{names}", file=sys.stderr)
+    return 2
+  if not has_compiler():
+    print(
+      "Compiling for GPUs needs JAX's plugin for CUDA. Install it with: pip install 'filax[gpu]'.",
+      file=sys.stderr,
+    )
     return 2
   failures = list(filter(None, map(compile_apart, numbers)))
   for failure in failures:

@@ -44,22 +44,7 @@ def chat_parser() -> argparse.ArgumentParser:
   parser = checkpoint_options.video_parser("chat", "Ask a checkpoint about a video.", False)
   add = parser.add_argument
   add("--question", help="a question; default: read questions from standard input, one per line")
-  add(
-    "--max-new-tokens",
-    type=options.whole_number(1),
-    help="the most tokens of an answer; default: config.infer.max_new_tokens",
-  )
-  add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
-  add(
-    "--top-p",
-    type=options.number(high=1, above=True),
-    help="sample from the likeliest tokens with this probability; default: config.infer.top_p",
-  )
-  add(
-    "--top-k",
-    type=options.whole_number(1),
-    help="sample from this number of likeliest tokens; default: all",
-  )
+  checkpoint_options.add_sampling(parser)
   add(
     "--min-p",
     type=options.number(high=1),
@@ -72,7 +57,6 @@ def chat_parser() -> argparse.ArgumentParser:
   )
   add("--stop-string", action="append", default=[], help="end the answer before this text")
   add("--answers", type=options.whole_number(1), default=1, help="answers to each question")
-  add("--seed", type=options.whole_number(0), default=0)
   add(
     "--frames",
     type=options.whole_number(1),

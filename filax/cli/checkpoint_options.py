@@ -143,6 +143,28 @@ def video_parser(verb: str, description: str, required: bool = True) -> argparse
   return parser
 
 
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+  """Options that decide the tokens of an answer, for chat and watch."""
+  add = parser.add_argument
+  add(
+    "--max-new-tokens",
+    type=options.whole_number(1),
+    help="the most tokens of an answer; default: config.infer.max_new_tokens",
+  )
+  add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
+  add(
+    "--top-p",
+    type=options.number(high=1, above=True),
+    help="sample from the likeliest tokens with this probability; default: config.infer.top_p",
+  )
+  add(
+    "--top-k",
+    type=options.whole_number(1),
+    help="sample from this number of likeliest tokens; default: all",
+  )
+  add("--seed", type=options.whole_number(0), default=0)
+
+
 def load_session(args: argparse.Namespace):
   """The session of args.checkpoint; an unreadable video is reported before parameters load."""
   from data_pipelines.media.probe import probe

@@ -76,23 +76,7 @@ def watch_parser() -> argparse.ArgumentParser:
     help="which frames are dropped beyond --tokens",
   )
   add("--room", type=options.whole_number(1), help="tokens that a question and its answer may have")
-  add(
-    "--max-new-tokens",
-    type=options.whole_number(1),
-    help="the most tokens of an answer; default: config.infer.max_new_tokens",
-  )
-  add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
-  add(
-    "--top-p",
-    type=options.number(high=1, above=True),
-    help="sample from the likeliest tokens with this probability; default: config.infer.top_p",
-  )
-  add(
-    "--top-k",
-    type=options.whole_number(1),
-    help="sample from this number of likeliest tokens; default: all",
-  )
-  add("--seed", type=options.whole_number(0), default=0)
+  checkpoint_options.add_sampling(parser)
   add("--yarn", type=options.number(1), help="extend the context by this factor")
   add("--json", action="store_true", help="print a line of JSON for each answer, and at the end")
   return parser

@@ -18,10 +18,18 @@ def test_an_entry_is_a_config_with_rows(entry):
     assert node == value
 
 
-def test_an_entry_that_fails_is_named(monkeypatch, capfd):
-  broken = gpu_compile.GpuEntry("fila_toy:stage=9")
-  monkeypatch.setattr(gpu_compile, "ENTRIES", (broken,))
-  monkeypatch.setattr(gpu_compile, "compile_apart", lambda number: f"{number} aborted")
-  assert gpu_compile.main(["--only", "stage=9"]) == 1
-  assert "0 aborted" in capfd.readouterr().err
+def test_a_missing_compiler_is_named(monkeypatch, capfd):
+  monkeypatch.setattr(gpu_compile, "has_compiler", lambda: False)
+  assert gpu_compile.main(["--only", "fila_toy"]) == 2
+  assert "pip install 'filax[gpu]'" in capfd.readouterr().err
+
+
+def test_a_name_without_entries_lists_them(capfd):
   assert gpu_compile.main(["--only", "no such entry"]) == 2
+  assert "fila_toy:stage=1, 1 GPU" in capfd.readouterr().err
+
+
+def test_an_entry_that_fails_is_named(monkeypatch):
+  monkeypatch.setattr(gpu_compile.sys, "executable", "/bin/false")
+  failure = gpu_compile.compile_apart(0)
+  assert failure.startswith("fila_toy:stage=1, 1 GPU: code 1")
