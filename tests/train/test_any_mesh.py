@@ -18,6 +18,7 @@ from filax.train import batches, optim, step
 pytestmark = pytest.mark.slow
 
 MESHES = {
+  "data 8": dict(data=8),
   "fsdp 8": dict(fsdp=8),
   "seq 8": dict(seq=8),
   "tensor 2": dict(fsdp=2, seq=2, tensor=2),
