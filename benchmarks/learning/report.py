@@ -78,7 +78,7 @@ def table_lines(curves: Curves) -> list[str]:
   """
   header = ["step", "loss, FiLax", "loss, twin"]
   columns = []
-  for figure, words in (("loss", "away"), ("grad_norm", "gradient norm")):
+  for figure, words in (("loss", "distance"), ("grad_norm", "gradient norm")):
     for name in curves:
       if name != OURS:
         header.append(f"{name}, {words}")
