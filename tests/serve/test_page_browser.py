@@ -8,7 +8,11 @@ import time
 from page_server import serve_page
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import (
+  ElementClickInterceptedException,
+  ElementNotInteractableException,
+  StaleElementReferenceException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -22,6 +26,12 @@ pytestmark = [
 ]
 
 PATIENCE = 60.0  # Seconds that a slow machine may take.
+# The page draws its elements anew at any time, also between finding one and using it.
+REDRAWN = (
+  ElementClickInterceptedException,
+  ElementNotInteractableException,
+  StaleElementReferenceException,
+)
 EVIL = "<img src=x onerror=window.evil=1> What shape is on red?"
 
 
@@ -57,9 +67,8 @@ def page(server, browser):
 
 def wait(browser, condition):
   """Waits until a condition is true; returns its value."""
-  return WebDriverWait(
-    browser, PATIENCE, 0.1, ignored_exceptions=(StaleElementReferenceException,)
-  ).until(lambda _: condition())
+  patience = WebDriverWait(browser, PATIENCE, 0.1, ignored_exceptions=REDRAWN)
+  return patience.until(lambda _: condition())
 
 
 def element(browser, selector):
@@ -70,17 +79,33 @@ def element(browser, selector):
   return None
 
 
+def click(browser, selector):
+  """Clicks the first visible element, as soon as there is one."""
+
+  def pressed():
+    target = element(browser, selector)
+    if target:
+      target.click()
+    return target is not None
+
+  wait(browser, pressed)
+
+
 def text_of(browser, selector):
-  candidate = element(browser, selector)
-  return candidate.text if candidate else ""
+  """The text of the first visible element; "" without one."""
+  return browser.execute_script(
+    "const all = [...document.querySelectorAll(arguments[0])];"
+    "return all.find((one) => one.checkVisibility())?.innerText ?? '';",
+    selector,
+  )
 
 
 def answer_text(browser):
   """The text of the last answer."""
-  bubbles = browser.find_elements(
-    By.CSS_SELECTOR, "#chat .bot .message-content, #chat .bot.message"
+  return browser.execute_script(
+    "const all = document.querySelectorAll('#chat .bot .message-content, #chat .bot.message');"
+    "return [...all].at(-1)?.innerText ?? '';"
   )
-  return bubbles[-1].text if bubbles else ""
 
 
 def playback_position(browser):
@@ -88,25 +113,31 @@ def playback_position(browser):
 
 
 def choose_example(browser):
-  browser.find_element(By.CSS_SELECTOR, "[data-example='0']").click()
+  click(browser, "[data-example='0']")
   wait(browser, lambda: element(browser, ".filax-sheets"))
 
 
 def ask(browser, question=""):
-  box = browser.find_element(By.CSS_SELECTOR, "#question textarea")
   if question:
-    box.clear()
-    box.send_keys(question)
-  element(browser, "#ask").click()
+    wait(browser, lambda: write(browser, "#question textarea", question))
+  click(browser, "#ask")
+
+
+def write(browser, selector, text):
+  """Writes a text into a box; True afterwards."""
+  box = browser.find_element(By.CSS_SELECTOR, selector)
+  box.clear()
+  box.send_keys(text)
+  return True
 
 
 def set_number(browser, selector, value):
-  box = browser.find_element(By.CSS_SELECTOR, f"{selector} input")
   browser.execute_script(
-    "arguments[0].value = arguments[1];"
-    "arguments[0].dispatchEvent(new Event('input', {bubbles: true}));"
-    "arguments[0].dispatchEvent(new Event('blur', {bubbles: true}));",
-    box,
+    "const box = document.querySelector(arguments[0]);"
+    "box.value = arguments[1];"
+    "box.dispatchEvent(new Event('input', {bubbles: true}));"
+    "box.dispatchEvent(new Event('blur', {bubbles: true}));",
+    f"{selector} input",
     str(value),
   )
 
@@ -131,13 +162,13 @@ def test_an_uploaded_video_is_asked_about(page, tmp_path):
 
 def test_an_answer_is_streamed_and_can_be_stopped(page):
   choose_example(page)
-  element(page, "#settings button").click()
+  click(page, "#settings button")
   wait(page, lambda: element(page, "#tokens input"))
   set_number(page, "#tokens", 4000)
   ask(page)
   lengths = set()
   wait(page, lambda: lengths.add(len(answer_text(page))) or len(lengths) > 3)
-  wait(page, lambda: element(page, "#stop")).click()
+  click(page, "#stop")
   wait(page, lambda: "Stopped." in text_of(page, ".filax-note"))
   wait(page, lambda: element(page, "#ask"))
   stopped = answer_text(page)
@@ -150,10 +181,13 @@ def test_a_click_moves_the_player(page):
   choose_example(page)
   video = page.find_element(By.CSS_SELECTOR, "video")
   wait(page, lambda: page.execute_script("return arguments[0].readyState", video) >= 1)
-  for selector in (".filax-strip button:last-of-type", ".filax-sheets button:last-of-type"):
-    target = page.find_elements(By.CSS_SELECTOR, selector)[-1]
-    page.execute_script("arguments[0].click()", target)
-    seconds = float(target.get_attribute("data-seconds"))
+  for selector in (".filax-strip button", ".filax-sheets button"):
+    seconds = page.execute_script(
+      "const last = [...document.querySelectorAll(arguments[0])].at(-1);"
+      "last.click();"
+      "return Number(last.dataset.seconds);",
+      selector,
+    )
     assert seconds > 0
     wait(page, lambda near=seconds: abs(playback_position(page) - near) < 0.1)
   assert not console_errors(page)
