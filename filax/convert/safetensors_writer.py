@@ -75,8 +75,7 @@ class ShardWriter:
     for spec in group:
       self._slots[spec.name] = _Slot(file, offset, spec)
       offset += spec.size
-    if offset > len(header):
-      os.posix_fallocate(descriptor, len(header), offset - len(header))
+    _reserve(descriptor, len(header), offset)
 
   def write_tensor(self, name: str, x: np.ndarray) -> None:
     """Writes a tensor.
@@ -178,6 +177,19 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     else:
       key.append((-1, part))
   return key
+
+
+def _reserve(descriptor: int, start: int, stop: int) -> None:
+  """Makes a file `stop` bytes long, from its present end `start`.
+
+  Where the system can, it reserves the space, so that a full disk is reported before any work.
+  """
+  if stop == start:
+    return
+  if hasattr(os, "posix_fallocate"):
+    os.posix_fallocate(descriptor, start, stop - start)
+  else:  # macOS.
+    os.ftruncate(descriptor, stop)
 
 
 def _write_at(descriptor: int, content, offset: int) -> None:
