@@ -93,9 +93,10 @@ class Draws:
 
     limit: a number of at most 64 bits.
     """
-    if self._digits < _ENOUGH:
-      self._next_block()
-    self._digits, drawn = divmod(self._digits, limit)
+    digits = self._digits
+    if digits < _ENOUGH:
+      digits = self._next_block()
+    self._digits, drawn = divmod(digits, limit)
     return drawn
 
   def unit(self) -> float:
@@ -129,8 +130,7 @@ class Draws:
     digits = self._digits  # A local variable, because this loop is called very often.
     for last in range(size - 1, stop, -1):
       if digits < _ENOUGH:
-        self._next_block()
-        digits = self._digits
+        digits = self._next_block()
       digits, place = divmod(digits, last + 1)
       drawn.append(remaining[place])
       remaining[place] = remaining[last]
@@ -143,8 +143,9 @@ class Draws:
     """The items in random order."""
     return self.sample(items, len(items))
 
-  def _next_block(self) -> None:
-    name = _joined(self._name, self._blocks)
+  def _next_block(self) -> int:
+    """The next digest as a number."""
+    name = f"{self._name}{_SEPARATOR}{self._blocks}"
     block = hashlib.shake_256(name.encode()).digest(_BLOCK_BYTES)
-    self._digits = int.from_bytes(block, "big")
     self._blocks += 1
+    return int.from_bytes(block, "big")

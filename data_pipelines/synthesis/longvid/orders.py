@@ -8,6 +8,7 @@ text alone, and the others less likely (`BlindGuard`). Items are used only where
 have been possible: otherwise low ranks would be more frequent where the model is mostly right.
 """
 
+import bisect
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
@@ -103,7 +104,7 @@ def _differences(times: Sequence[int]) -> np.ndarray:
 
   Whole numbers. times: when text alone expects each item.
   """
-  return _later_places(len(times)) @ np.array(times, np.float64)
+  return _later_places(len(times)).dot(np.array(times, np.float64))
 
 
 def _possible_ranks(times: Sequence[int]) -> range:
@@ -111,13 +112,13 @@ def _possible_ranks(times: Sequence[int]) -> range:
 
   Equally likely orders are on either side in turn.
   """
-  if _swaps_give_all_ranks(times):
+  if len(times) == LENGTHS[-1] and _swaps_give_all_ranks(times):
     return range(OPTIONS)
-  differences = _differences(times)
-  others = len(differences) - 1
-  likelier = _true_count(differences > 0)
-  less_likely = _true_count(differences < 0)
-  equal = others - likelier - less_likely
+  differences = _differences(times).tolist()
+  differences.sort()
+  less_likely = bisect.bisect_left(differences, 0)
+  likelier = len(differences) - bisect.bisect_right(differences, 0)
+  equal = len(differences) - 1 - likelier - less_likely
   likelier += (equal + 1) // 2
   less_likely += equal // 2
   return range(max(0, OPTIONS - 1 - less_likely), min(likelier, OPTIONS - 1) + 1)
@@ -132,14 +133,11 @@ def _swaps_give_all_ranks(times: Sequence[int]) -> bool:
   likelier = 0
   less_likely = 0
   for first, second in itertools.combinations(times, 2):
-    likelier += first > second
-    less_likely += first < second
+    if first > second:
+      likelier += 1
+    elif first < second:
+      less_likely += 1
   return likelier >= OPTIONS - 1 and less_likely >= OPTIONS - 1
-
-
-def _true_count(values: np.ndarray) -> int:
-  """The number of True; for few values faster than numpy.count_nonzero."""
-  return values.tobytes().count(1)
 
 
 def _ranked_orders(differences: np.ndarray) -> tuple[list[int], list[int]]:
