@@ -234,11 +234,18 @@ def quiet_background_writes() -> None:
   logging.getLogger("asyncio").addFilter(_is_no_failed_write)
 
 
-def reason(error: BaseException) -> str:
-  """The reason of a failed write, in a few words."""
+def error_number(error: BaseException) -> int:
+  """The errno of an exception, also of TensorStore's; 0 if it has none."""
   match = _CODE.search(str(error))
   if match is not None:
-    return os.strerror(int(match[1]))
+    return int(match[1])
+  return (error.errno or 0) if isinstance(error, OSError) else 0
+
+
+def reason(error: BaseException) -> str:
+  """The reason of a failed write, in a few words."""
+  if _CODE.search(str(error)) is not None:
+    return os.strerror(error_number(error))
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   text = " ".join(str(error).split()) or type(error).__name__
