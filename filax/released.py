@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from filax import files
-from filax.checkpoint import run_folder
+from filax.checkpoint import run_folder, storage
 
 if TYPE_CHECKING:
   from data_pipelines.text.tokenizer import Tokenizer
@@ -82,7 +82,10 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
 
 
 def _check_is_here(path: str | os.PathLike) -> None:
-  """Raises ValueError for an address that is no bucket."""
+  """Raises ValueError for an address that is no bucket.
+
+  OSError for a bucket that does not answer.
+  """
   text = os.fspath(path)
   name = _HUB.fullmatch(text)
   if name is not None:
@@ -91,6 +94,7 @@ def _check_is_here(path: str | os.PathLike) -> None:
       f"{name[1]} --local-dir {name[1].partition('/')[2]}"
     )
   files.check_scheme(text)
+  storage.check_reachable(text)
 
 
 def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:

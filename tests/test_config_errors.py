@@ -39,3 +39,19 @@ def test_an_empty_workdir_is_missing(words):
 def test_a_base_without_a_folder(words):
   with pytest.raises(ValueError, match="--base is missing its value"):
     train.main(["--config=fila_toy", "--workdir=x", *words])
+
+
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--config.data.train.0=x", r"--config.data.train.0 sets a part of config.data.train=\(\("),
+    ("--config.data.train[0]=x", r"which is set as a whole: --config.data.train=VALUE"),
+    ("--config.data.rows.x=3", "which is set as a whole: --config.data.rows=VALUE"),
+    ("--config.steps.x=3", "--config.steps.x sets a part of config.steps=0, "),
+    ("--config..steps=3", "--config..steps is no name of a setting"),
+    ("--config.dat.x=3", 'There is no such config key: dat Did you mean "data"'),
+  ],
+)
+def test_a_flag_that_names_no_whole_setting(flag, message):
+  with pytest.raises(ValueError, match=message):
+    config_flags.read_config(["--config=fila_stage4", flag])

@@ -3,7 +3,7 @@
 
 import pathlib
 
-from data_pipelines.text import tokenizers
+from data_pipelines.text import tokenizer, tokenizers
 
 _REMEDY = "Put the whole tokenizer.json or *.model of the model in its place."
 
@@ -18,3 +18,16 @@ def load_if_present(folder: pathlib.Path, remedy: str = _REMEDY) -> tokenizers.T
       if file.is_file():
         return tokenizers.load_tokenizer(file, remedy)
   return None
+
+
+def remove_others(folder: pathlib.Path, saved: tokenizers.Tokenizer) -> None:
+  """Removes what another tokenizer saved in a folder, after `saved` was saved there.
+
+  Readers could prefer the other one, or use its chat template.
+  """
+  names = {tokenizers.JsonTokenizer.filename, tokenizers.SentencePieceTokenizer.filename}
+  names.discard(saved.filename)
+  if saved.chat is None:
+    names.add(tokenizer.CONFIG)
+  for name in names:
+    (folder / name).unlink(missing_ok=True)

@@ -32,7 +32,7 @@ def read_coded(
     params, missing, extra = store.restore_params(path, unflatten_tree(wanted))
     return flatten_tree(params), missing, extra
   for step in store.steps_to_try(path):
-    with contextlib.suppress(FileNotFoundError):  # It is damaged, or its run has removed it.
+    with contextlib.suppress(store.NoCheckpoint):  # It is damaged, or its run has removed it.
       return _read_step(step, wanted, kernels, kind)
   raise store.no_checkpoint(path)
 

@@ -60,6 +60,11 @@ class Lease:
     self._beating = threading.Lock()  # Held during each write of this run.
     self._thread: threading.Thread | None = None
 
+  @property
+  def run(self) -> str:
+    """The unique name of this run, which the lease file holds."""
+    return self._owner.run
+
   def __enter__(self):
     """Takes the workdir.
 
@@ -169,6 +174,13 @@ class Lease:
         if holder is None or holder.run != self._owner.run:
           return
         self._owner = holder  # The previous write succeeded although an error was reported.
+
+
+def holder_run(workdir: epath.PathLike) -> str:
+  """The `run` of the lease in a workdir; "" without one. Raises OSError."""
+  content = small_file.open_small_file(workdir, FILE_NAME).read_content()
+  holder = owner.decode_owner(content) if content is not None else None
+  return holder.run if holder is not None else ""
 
 
 class _Watch:

@@ -16,6 +16,7 @@ Format 1 had no root, and digests that were linear in the elements of an array.
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 from typing import Any
@@ -25,11 +26,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from filax.checkpoint import digest
+from filax.checkpoint import digest, storage
 
 FORMAT = 2  # Raised when older versions cannot read new checkpoints.
 # For checkpoints without the parameters of their base (filax.checkpoint.base).
 FORMAT_WITH_BASE = 3
+_OF_THIS_PROCESS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _FILE = "metadata"  # The name that Orbax's handler of JSON gives to its file.
 _SUMS = "sums."  # Prefix of the files that each process writes until all are ready.
 
@@ -39,6 +41,10 @@ Config = Mapping[str, Any]  # As JSON keeps it.
 
 class Damaged(ValueError):
   """A checkpoint that is unreadable or differs from what was written."""
+
+
+class Unreadable(OSError):
+  """A checkpoint that this process cannot read, whole or not."""
 
 
 def record_text(record: Record) -> str:
@@ -180,10 +186,17 @@ def check_leaves(record: Record, leaves: Mapping[str, Any], prefix: str = "") ->
 
 @contextlib.contextmanager
 def damage(text: str) -> Iterator[None]:
-  """Turns any exception of Orbax and TensorStore about bad files into Damaged."""
+  """Turns any exception of Orbax and TensorStore about bad files into Damaged.
+
+  Missing permission, memory or descriptors are no damage: Unreadable.
+  """
   try:
     yield
   except Exception as error:
+    if storage.error_number(error) in _OF_THIS_PROCESS:
+      advice = "It may be whole: see its permissions, and the limits of this process (ulimit -a)."
+      details = " ".join(str(error).split())[:300]
+      raise Unreadable(f"A checkpoint cannot be read: {details}. {advice}") from error
     reason = " ".join(str(error).split())[:120]
     raise Damaged(f"{text} ({type(error).__name__}: {reason}).") from error
 

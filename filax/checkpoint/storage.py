@@ -14,6 +14,7 @@ import re
 import socket
 import sys
 import threading
+from typing import TypeVar, cast
 import uuid
 
 from etils import epath
@@ -23,9 +24,14 @@ from filax import files
 from filax.files import check_scheme, is_bucket
 
 _PROBE_BYTES = 1 << 20  # A disk with less space counts as full.
-_PROBE_SECONDS = 20.0  # Both libraries retry for minutes by default.
+_ANSWER_SECONDS = 15.0  # For the first answer of a bucket: the clients retry for a minute.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _CODE = re.compile(r"os_error_code='(\d+)'")  # In TensorStore's messages.
+
+
+_answered: set[str] = set()  # The buckets that have answered this process.
+
+Answer = TypeVar("Answer")
 
 
 class SaveFailed(OSError):
@@ -44,16 +50,79 @@ def check_readable(folder: epath.PathLike) -> None:
   if not is_bucket(folder):
     return
   check_scheme(folder)
+  if not _ask_bucket(folder):
+    raise FileNotFoundError(f"There is nothing at {folder}. Look at what is in {_bucket(folder)}.")
+
+
+def check_reachable(folder: epath.PathLike) -> None:
+  """Waits for a bucket's first answer to this process; local folders pass.
+
+  A bucket that has answered once is not asked again. Raises OSError with one sentence if no answer
+  comes in time.
+  """
+  if is_bucket(folder) and _bucket(folder) not in _answered:
+    _ask_bucket(folder)
+
+
+def _ask_bucket(folder: epath.PathLike) -> bool:
+  """Whether there is something at an address. Raises OSError."""
+  seconds = _answer_seconds()
   try:
-    present = epath.Path(folder).exists()
+    present = _answer_in_time(lambda: epath.Path(folder).exists(), seconds)
   except Exception as error:  # The clients' own kinds.
     raise OSError(
-      f"{folder} cannot be read: {reason(error)}. Log in (gcloud auth application-default login; "
-      "aws configure), or copy the folder to this machine."
+      f"{folder} cannot be read: {reason(error)}. Look at the network, log in (gcloud auth "
+      "application-default login; aws configure), or use a folder of this machine."
     ) from error
-  if not present:
-    bucket = "/".join(str(folder).split("/")[:3])
-    raise FileNotFoundError(f"There is nothing at {folder}. Look at what is in {bucket}.")
+  _answered.add(_bucket(folder))
+  return present
+
+
+def _bucket(folder: epath.PathLike) -> str:
+  """The address of a folder's bucket: gs://NAME."""
+  return "/".join(str(folder).split("/")[:3])
+
+
+def _answer_in_time(ask: Callable[[], Answer], seconds: float) -> Answer:
+  """The result of `ask`, which may retry for longer than one waits.
+
+  Raises its exceptions, and TimeoutError after `seconds`.
+  """
+  answers: queue.Queue[tuple[Answer | None, Exception | None]] = queue.Queue()
+
+  def put_answer():
+    try:
+      answers.put((ask(), None))
+    except Exception as error:
+      answers.put((None, error))
+
+  threading.Thread(target=put_answer, daemon=True, name="filax_bucket").start()
+  try:
+    answer, error = answers.get(timeout=seconds)
+  except queue.Empty:
+    raise _no_answer(seconds) from None
+  if error is not None:
+    raise error
+  return cast(Answer, answer)
+
+
+def _no_answer(seconds: float) -> TimeoutError:
+  words = f"no answer in {seconds:g} s of tries (FILAX_BUCKET_SECONDS waits longer)"
+  return TimeoutError(errno.ETIMEDOUT, words)
+
+
+def _answer_seconds() -> float:
+  """FILAX_BUCKET_SECONDS, or the default. Raises ValueError."""
+  text = os.environ.get("FILAX_BUCKET_SECONDS", "")
+  try:
+    seconds = float(text or _ANSWER_SECONDS)
+  except ValueError:
+    seconds = 0.0
+  if not 0 < seconds <= threading.TIMEOUT_MAX:
+    raise ValueError(
+      f"FILAX_BUCKET_SECONDS={text} is no time. Set it to seconds above 0, or leave it out."
+    )
+  return seconds
 
 
 def forget_listings(path: epath.PathLike) -> None:
@@ -73,10 +142,11 @@ def check_writable(folder: epath.PathLike) -> None:
   bucket, no credentials.
   """
   check_scheme(folder)
+  seconds = _answer_seconds()
   name = f"write-test.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
   with explained(lambda: f"--workdir {folder} cannot be written", folder):
     if is_bucket(folder):
-      _try_bucket(str(folder).rstrip("/"), name)
+      _try_bucket(str(folder).rstrip("/"), name, seconds)
     else:
       path = epath.Path(os.path.abspath(os.path.expanduser(folder)))
       _make_folder(path)
@@ -164,11 +234,18 @@ def quiet_background_writes() -> None:
   logging.getLogger("asyncio").addFilter(_is_no_failed_write)
 
 
-def reason(error: BaseException) -> str:
-  """The reason of a failed write, in a few words."""
+def error_number(error: BaseException) -> int:
+  """The errno of an exception, also of TensorStore's; 0 if it has none."""
   match = _CODE.search(str(error))
   if match is not None:
-    return os.strerror(int(match[1]))
+    return int(match[1])
+  return (error.errno or 0) if isinstance(error, OSError) else 0
+
+
+def reason(error: BaseException) -> str:
+  """The reason of a failed write, in a few words."""
+  if _CODE.search(str(error)) is not None:
+    return os.strerror(error_number(error))
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   text = " ".join(str(error).split()) or type(error).__name__
@@ -203,33 +280,26 @@ def _try_file(path: str) -> None:
       os.unlink(path)
 
 
-def _try_bucket(folder: str, name: str) -> None:
+def _try_bucket(folder: str, name: str, seconds: float) -> None:
   """Writes with both libraries, epath and TensorStore.
 
-  They look for credentials and endpoints in different places.
+  They look for credentials and endpoints in different places. seconds: for each answer.
   """
   import tensorstore as ts
 
   path = epath.Path(folder) / name
-  answers: queue.Queue[BaseException | None] = queue.Queue()
 
-  def try_write():
-    try:
-      path.write_bytes(b"filax")
-      path.unlink()
-      answers.put(None)
-    except Exception as error:
-      answers.put(error)
+  def write_and_remove():
+    path.write_bytes(b"filax")
+    path.unlink()
 
-  threading.Thread(target=try_write, daemon=True, name="filax_write_test").start()
   try:
-    error = answers.get(timeout=_PROBE_SECONDS)
-    if isinstance(error, FileNotFoundError):
-      raise FileNotFoundError(errno.ENOENT, "there is no such bucket")
-    if error is not None:
-      raise error
-    store = ts.KvStore.open(f"{folder}/").result(timeout=_PROBE_SECONDS)
-    store.write(name, b"filax").result(timeout=_PROBE_SECONDS)
-    store.write(name, None).result(timeout=_PROBE_SECONDS)  # Removes only this key.
-  except (queue.Empty, TimeoutError) as error:
-    raise TimeoutError(errno.ETIMEDOUT, f"no answer in {_PROBE_SECONDS:.0f} s") from error
+    _answer_in_time(write_and_remove, seconds)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(errno.ENOENT, "there is no such bucket") from error
+  try:
+    store = ts.KvStore.open(f"{folder}/").result(timeout=seconds)
+    store.write(name, b"filax").result(timeout=seconds)
+    store.write(name, None).result(timeout=seconds)  # Removes only this key.
+  except TimeoutError as error:
+    raise _no_answer(seconds) from error

@@ -266,7 +266,11 @@ def newest_step(path: epath.PathLike) -> epath.Path:
   raise no_checkpoint(path)
 
 
-def no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
+class NoCheckpoint(FileNotFoundError):
+  """There is no readable step."""
+
+
+def no_checkpoint(path: epath.PathLike) -> NoCheckpoint:
   """The error for a folder without a readable step."""
   text = (
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
@@ -274,7 +278,7 @@ def no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
   if not epath.Path(path).exists():
     command = "hf download ORG/NAME --local-dir FOLDER"
     text += f" A model of the Hugging Face hub is downloaded first: {command}"
-  return FileNotFoundError(text)
+  return NoCheckpoint(text)
 
 
 def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epath.Path:
@@ -371,9 +375,10 @@ def _say_skipped(step: epath.Path, error: Damaged) -> None:
 def _absolute(path: epath.PathLike) -> epath.Path:
   """The absolute path, `~` expanded, which Orbax needs.
 
-  Raises ValueError for a bucket whose package is missing.
+  Raises ValueError for a bucket whose package is missing, OSError for one that does not answer.
   """
   storage.check_scheme(path)
+  storage.check_reachable(path)
   storage.forget_listings(path)
   return epath.Path(files.absolute(path))
 

@@ -18,7 +18,7 @@ from etils import epath
 import numpy as np
 
 from filax import files
-from filax.checkpoint import digest, record, run_folder, safe_files
+from filax.checkpoint import digest, record, run_folder, safe_files, storage
 from filax.checkpoint.averages import PARAMS
 from filax.checkpoint.base import BaseReference
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
@@ -162,7 +162,11 @@ def slice_sum(
 
 
 def absolute(path: str | os.PathLike) -> Path | epath.Path:
-  """The absolute path, which Orbax needs; URLs stay unchanged."""
+  """The absolute path, which Orbax needs; URLs stay unchanged.
+
+  Raises OSError for a bucket that does not answer.
+  """
+  storage.check_reachable(path)
   path = files.absolute(path)
   return epath.Path(path) if "://" in path else Path(path)
 

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from filax.cli import checkpoint_options, options
+from filax.infer.answer_settings import MOST_ANSWERS
 
 
 def main(argv: Sequence[str]) -> None:
@@ -56,7 +57,12 @@ def chat_parser() -> argparse.ArgumentParser:
     help="above 1: tokens of prompt and answer become less likely",
   )
   add("--stop-string", action="append", default=[], help="end the answer before this text")
-  add("--answers", type=options.whole_number(1), default=1, help="answers to each question")
+  add(
+    "--answers",
+    type=options.whole_number(1, MOST_ANSWERS),
+    default=1,
+    help=f"answers to each question, at most {MOST_ANSWERS}",
+  )
   add(
     "--frames",
     type=options.whole_number(1),

@@ -78,10 +78,41 @@ def _parse_flags(
     if line:
       kind = type(error).__name__
       raise ValueError(f"The config {file} fails in line {line}: {kind}: {error}") from error
+    _check_parts(words)
     if not isinstance(error, AttributeError | KeyError | TypeError):
       raise
     text = " ".join(str(error).replace("\\n", " ").replace("\\", "").replace("'", "").split())
     raise ValueError(f"There is no such config key: {text}") from error
+
+
+def _check_parts(words: Sequence[str]) -> None:
+  """Raises ValueError for a flag that names a part of a tuple or number, or nothing.
+
+  words: those of a command with a config that can be read without its overrides.
+  """
+  flag_values = flags.FlagValues()
+  config_words = [word for word in words if not word.lstrip("-").startswith("config.")]
+  config_flag = config_flags.DEFINE_config_file(
+    "config", None, flag_values=flag_values, sys_argv=config_words
+  )
+  flag_values(config_words, known_only=True)
+  for word in words:
+    path, _, _ = word.lstrip("-").partition("=")
+    _, *keys = re.split(r"[.\[]", path)
+    setting = config_flag.value
+    name = "config"
+    if "" in keys:
+      raise ValueError(f"--{path} is no name of a setting, such as --config.data.train.")
+    for key in keys if path.startswith("config.") else ():
+      if not isinstance(setting, ConfigDict):
+        raise ValueError(
+          f"{word.partition('=')[0]} sets a part of {name}={setting!r}, which is set as a whole: "
+          f"--{name}=VALUE."
+        )
+      setting = setting.get(key)
+      name += f".{key}"
+      if setting is None:
+        break
 
 
 def _line_of_config(error: Exception, file: str) -> int:

@@ -54,7 +54,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines.text import tokenizer_folder
 from filax import files, released
-from filax.checkpoint import base, store
+from filax.checkpoint import base, storage, store
 from filax.checkpoint.store import say
 from filax.cli import config_flags
 from filax.parallel import distributed, ending
@@ -104,6 +104,7 @@ def initial_checkpoint(init_from: str, workdir: str) -> str:
   """
   if store.exists(workdir):
     return released.cached_checkpoint(init_from)
+  storage.check_readable(init_from)
   return released.find_checkpoint(init_from)
 
 

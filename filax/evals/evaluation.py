@@ -85,9 +85,7 @@ def prepare(
   if any(timeline[0].kind != "image" for example in examples for timeline in example.media):
     context.check_sampling(loaded, settings["max_new_tokens"])
   annotations = {path: hashes.annotation_hash(path) for path in source.annotations}
-  digests = dict(
-    checkpoint=hashes.checkpoint_hash(loaded.processor.source), annotations=annotations
-  )
+  digests = dict(checkpoint=hashes.checkpoint_hash(loaded.processor.step), annotations=annotations)
   return Evaluation(
     name=name,
     benchmark=benchmark,

@@ -3,6 +3,8 @@
 
 import math
 
+MOST_ANSWERS = 128  # To one question, as in OpenAI's API: each holds keys and values of its own.
+
 
 def check_answer_settings(
   max_new_tokens: int,
@@ -26,5 +28,5 @@ def check_answer_settings(
     raise ValueError(f"min_p={min_p} must lie in [0, 1]; 0 keeps every token.")
   if not 0 < repetition_penalty < math.inf:
     raise ValueError(f"repetition_penalty={repetition_penalty} must be above 0; 1 changes nothing.")
-  if answers < 1:
-    raise ValueError(f"answers={answers} asks for none. Set it to 1 or more.")
+  if not 1 <= answers <= MOST_ANSWERS:
+    raise ValueError(f"answers={answers} must lie in 1 to {MOST_ANSWERS}.")

@@ -111,8 +111,8 @@ class Conversation:
   def ask_several(self, question: str, answers: int, *, seed: int = 0, **settings) -> list[Answer]:
     """Several answers to one question, which is read once.
 
-    The conversation continues from the first answer. settings: as in `ask`. At temperature 0, all
-    answers are the same.
+    The conversation continues from the first answer. answers: at most MOST_ANSWERS of
+    filax.infer.answer_settings. settings: as in `ask`. At temperature 0, all answers are the same.
     """
     streamed = self.stream(question, seed=seed, answers=answers, **settings)
     for _ in streamed:

@@ -26,7 +26,8 @@ class Processor:
   data: Mapping[str, Any]
   infer: Mapping[str, Any]
   mesh: jax.sharding.Mesh | None = None  # The mesh of the parameters; None for one device.
-  source: str = ""  # The path of the checkpoint.
+  source: str = ""  # The path of the checkpoint, as it was given.
+  step: str = ""  # The folder of the step whose parameters were read.
 
   @property
   def sampling(self) -> Mapping[str, Any]:

@@ -2,6 +2,8 @@
 """Loads a checkpoint for inference."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
 import os
 from typing import Any
 
@@ -157,6 +159,25 @@ def load(
   path = epath.Path(files.absolute(path))
   storage.check_readable(path)
   safe_files.check_checkpoint(path)
+  for step in store.steps_to_try(path):
+    with contextlib.suppress(store.NoCheckpoint):  # It is damaged, or its run has removed it.
+      model, params, processor = _load_step(step, mesh, param_dtype, dtype, quantise, components)
+      return Session(model, params, dataclasses.replace(processor, source=source))
+  raise store.no_checkpoint(path)
+
+
+def _load_step(
+  path: epath.Path,
+  mesh: Mapping[str, int] | str | None,
+  param_dtype: str,
+  dtype: str,
+  quantise: str,
+  components: Sequence[str],
+) -> tuple[VideoLM, PyTree, Processor]:
+  """`load` of one step.
+
+  Raises store.NoCheckpoint if it cannot be read.
+  """
   config = _answering_config(path, components)
   config["model"] = _with_dtypes(config["model"], dtype, param_dtype)
   only_text = text_only.is_text_only(config["model"])
@@ -171,8 +192,8 @@ def load(
   roles = ("llm",) if only_text else ROLES
   params = restore_params(path, config["model"], model, device_mesh, quantise, roles)
   params = answering_params(params, device_mesh, free=True)
-  processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, source)
-  return Session(model, params, processor)
+  processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, step=str(path))
+  return model, params, processor
 
 
 def _with_dtypes(model: Mapping[str, Any], dtype: str, param_dtype: str) -> dict[str, Any]:

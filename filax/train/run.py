@@ -87,6 +87,8 @@ def open_data(
       check_lease()  # Reading the data may have taken longer than the lease.
     for file in plan.tokenizer.save(local):
       publish_file(workdir, file)
+    for folder in {epath.Path(local), epath.Path(files.absolute(workdir))}:
+      tokenizer_folder.remove_others(folder, plan.tokenizer)
   report = plan.report
   say(
     f"{report['samples']} samples ({len(report['too_long'])} too long, "

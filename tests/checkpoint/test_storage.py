@@ -6,9 +6,12 @@ import importlib.util
 import os
 import pathlib
 
+from free_ports import free_port
+import fsspec
 import pytest
 
-from filax.checkpoint import storage, store
+from filax import released
+from filax.checkpoint import storage, store, streamed
 from filax.cli import train as train_command
 from filax.train import run
 
@@ -73,6 +76,24 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, path, extra):
 def test_an_unknown_kind_of_bucket(path):
   with pytest.raises(ValueError, match="gs://… and s3://"):
     storage.check_writable(path)
+
+
+@pytest.mark.parametrize(
+  "use", [store.exists, store.read_config, streamed.step_folder, released.find_checkpoint]
+)
+def test_a_bucket_that_does_not_answer(monkeypatch, use):
+  """Its client alone would retry for a minute."""
+  monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
+  monkeypatch.setenv("FILAX_BUCKET_SECONDS", "0.2")
+  fsspec.get_filesystem_class("gs").clear_instance_cache()
+  with pytest.raises(OSError, match=r"gs://away/run cannot be read: no answer in 0\.2 s of tries"):
+    use("gs://away/run")
+  with pytest.raises(storage.SaveFailed, match=r"gs://away/run cannot be written: no answer in"):
+    storage.check_writable("gs://away/run")
+  monkeypatch.setenv("FILAX_BUCKET_SECONDS", "soon")
+  with pytest.raises(ValueError, match="FILAX_BUCKET_SECONDS=soon is no time"):
+    use("gs://away/run")
+  fsspec.get_filesystem_class("gs").clear_instance_cache()
 
 
 def test_reasons_are_short():

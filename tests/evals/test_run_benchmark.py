@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -11,8 +12,9 @@ import small_benchmark as small
 
 import filax
 from filax.cli.main import main
-from filax.evals import answering, evaluation, reading
+from filax.evals import answering, evaluation, hashes, reading
 from filax.evals.kit import MissingAnnotation
+from filax.evals.options import EvaluationOptions
 from filax.evals.result import NothingScored
 from filax.infer import encode, encode_long
 from filax.testing import clips, tiny_checkpoint
@@ -66,6 +68,19 @@ def test_settings_and_hashes_stand_beside_the_score(report, run, data):
   ((path, digest),) = report["hashes"]["annotations"].items()
   assert pathlib.Path(path) == data / "small" / "questions.json" and len(digest) == 64
   assert len(report["hashes"]["checkpoint"]) == 64 and report["checkpoint"] == run
+
+
+def test_the_hash_is_of_the_step_that_was_loaded(session, run, data):
+  """Its run may write newer steps meanwhile."""
+  loaded = pathlib.Path(run) / "checkpoints" / "0"
+  assert session.processor.step == str(loaded)
+  newer = loaded.with_name("1")
+  shutil.copytree(loaded, newer)
+  (newer / "data" / "metadata").write_text("{}")
+  options = EvaluationOptions(data=data, protocol="official")
+  prepared = evaluation.prepare(session, SMALL, options)
+  shutil.rmtree(newer)
+  assert prepared.hashes["checkpoint"] == hashes.checkpoint_hash(loaded)
 
 
 def test_the_first_prompt_is_in_the_result(report):

@@ -89,7 +89,8 @@ def test_several_answers_are_prefilled_once(model, params, monkeypatch):
     (dict(min_p=1.5), "min_p=1.5"),
     (dict(repetition_penalty=0.0), "repetition_penalty=0.0"),
     (dict(repetition_penalty=float("nan")), "repetition_penalty=nan"),
-    (dict(answers=0), "answers=0"),
+    (dict(answers=0), "answers=0 must lie in 1 to 128"),
+    (dict(answers=129), "answers=129 must lie in 1 to 128"),
   ],
 )
 def test_a_setting_out_of_range_is_named(model, params, settings, message):

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import errno
 import json
 import pathlib
 import shutil
@@ -147,6 +148,20 @@ def test_a_damaged_checkpoint_is_skipped(tmp_path, capsys, damage):
   assert (tmp_path / "checkpoints" / "2.damaged").exists()
   write(tmp_path, 2)  # The step can be written again.
   assert restore(tmp_path).step == 2
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    PermissionError(errno.EACCES, "Permission denied", "checkpoints/4/data/metadata"),
+    ValueError("Error opening checkpoints/4/state/d/1 [os_error_code='24']"),
+  ],
+)
+def test_what_this_process_cannot_read_is_no_damage(error):
+  """A damaged checkpoint is renamed; one of another user, or beyond `ulimit -n`, is whole."""
+  with pytest.raises(record.Unreadable, match=r"checkpoints/4/.* It may be whole"):
+    with record.damage("its list of arrays cannot be read"):
+      raise error
 
 
 def test_a_half_written_checkpoint_is_skipped(tmp_path, capsys):

@@ -4,8 +4,9 @@
 import pytest
 
 from data_pipelines.synthesis import toy
-from data_pipelines.text import tokenizers
+from data_pipelines.text import tokenizer_folder, tokenizers
 from filax import shipped_configs
+from filax.testing.tiny_tokenizer import write_qwen_tokenizer
 from filax.train import run
 
 pytestmark = pytest.mark.slow
@@ -38,3 +39,18 @@ def test_the_tokenizer_of_checkpoints_stays_until_another_plan_is_wanted(corpus,
   assert open_data(corpus, workdir, other) == before
   (workdir / "tokenizer.model").write_bytes(b"damaged")
   assert open_data(corpus, workdir, first) == before
+
+
+def test_a_tokenizer_of_another_kind_replaces_that_of_the_checkpoints(corpus, tmp_path):
+  """Readers look for a tokenizer.json first, so the former one must go."""
+  workdir = tmp_path / "run"
+  json_file = write_qwen_tokenizer(tmp_path)
+  (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+  with pytest.raises(FileNotFoundError):
+    open_data(corpus, workdir, json_file)  # It writes no tokenizer.model.
+  assert tokenizer_folder.load_if_present(workdir).chat is not None
+  (workdir / "checkpoints/4").mkdir(parents=True)
+  first = corpus / "tokenizer.model"
+  open_data(corpus, workdir, first, ignore_fingerprint=True)
+  kept = tokenizer_folder.load_if_present(workdir)
+  assert kept.content == first.read_bytes() and kept.chat is None
