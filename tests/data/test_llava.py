@@ -180,7 +180,7 @@ def test_control_words_stay_text(tmp_path):
 
 BAD = {
   "is 3, not an object": 3,
-  'no caption; its keys are "id, answers"': {"id": 1, "answers": ["a"]},
+  'no caption of a medium; its keys are "id, answers"': {"id": 1, "answers": ["a"]},
   'keys, such as "a", name records': {"a": manifests.question_record()},
   "is a mixture of LLaVA-OneVision": {"datasets": [{"json_path": "a.json"}]},
   'has "tools": "[]x", which is not read': manifests.question_record(tools="[]x"),
