@@ -205,7 +205,7 @@ def _without_turns(record: Mapping[str, Any]) -> str:
       return "is a mixture of LLaVA-OneVision: name its manifests in config.data.train"
   keys = ", ".join(map(str, record)) or "none"
   return (
-    "has no conversations, no messages, no question and answer of text, and no caption of a medium; "
+    "has no conversations, no messages, no question and answer of text, no caption of a medium; "
     f"its keys are {excerpt(keys, 200)}"
   )
 
