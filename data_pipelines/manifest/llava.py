@@ -203,10 +203,10 @@ def _without_turns(record: Mapping[str, Any]) -> str:
       )
     if isinstance(entry, Mapping) and "json_path" in entry:
       return "is a mixture of LLaVA-OneVision: name its manifests in config.data.train"
-  keys = ", ".join(map(str, record)) or "none"
+  keys = excerpt(", ".join(map(str, record)), 200)
   return (
     "has no conversations, no messages, no question and answer of text, no caption of a medium; "
-    f"its keys are {excerpt(keys, 200)}"
+    f"its keys are {keys if record else 'none'}"
   )
 
 
