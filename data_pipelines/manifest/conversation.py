@@ -83,7 +83,10 @@ def _numbered(parts: Sequence[Part], media: list[Timeline], where: str) -> list[
 
 
 def check_learned(turn: Mapping[str, Any], where: str) -> None:
-  """Raises RecordError for a turn that must not be learned: every answer is."""
+  """Raises RecordError for a turn that must not be learned.
+
+  Every answer is learned.
+  """
   for key in ("loss", "loss_scale", "weight", "train", "trainable"):
     if turn.get(key) in (False, 0):
       raise RecordError(f"has {where} with {key} {excerpt(turn[key])}, which is not read")

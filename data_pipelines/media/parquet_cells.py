@@ -184,7 +184,10 @@ def _plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-  """A type without Arrow's variants: dictionaries, views, and lists of a fixed length."""
+  """A type without Arrow's variants.
+
+  They are dictionaries, views, and lists of a fixed length.
+  """
   if pa.types.is_dictionary(kind):
     return _plain_type(kind.value_type)
   if pa.types.is_binary_view(kind):

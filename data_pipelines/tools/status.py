@@ -41,7 +41,7 @@ class MediaHours:
   media: int
   known: int  # Media whose facts are known.
   unreadable: int
-  bad: int  # Records of the whole manifest that name no media because they are bad.
+  bad: int  # Bad records of the whole manifest, whose media are not counted.
 
 
 @dataclasses.dataclass(frozen=True)
