@@ -178,7 +178,7 @@ def _first_after_system(turns: list[tuple[str, str]]) -> int:
 
 
 def _system_turns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-  """The system turn of a record that has it under a key of its own."""
+  """The system turn of a record with the key `system`."""
   text = record.get("system")
   if not text:
     return []

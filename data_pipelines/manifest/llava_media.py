@@ -118,7 +118,10 @@ def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline
 
 
 def parts_of_videos(record: Mapping[str, Any], count: int) -> tuple[list[Any], list[Any]]:
-  """`start` and `end` of each of a record's videos; None if they are not given."""
+  """`start` and `end` of each video of a record.
+
+  None where they are not given.
+  """
   starts = _seconds_of_videos(record.get("start"), count, "start")
   ends = _seconds_of_videos(record.get("end"), count, "end")
   return starts, ends

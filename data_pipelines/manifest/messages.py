@@ -70,7 +70,7 @@ def parse_messages(
 
 
 def _videos(record: Mapping[str, Any], root: str) -> list[Timeline]:
-  """The entries of `videos`, or of `video`, each from its `start` to its `end`."""
+  """The videos of a record, each from its `start` to its `end`."""
   videos = _listed(record, "video")
   if not videos:
     return []
@@ -86,7 +86,10 @@ def _videos(record: Mapping[str, Any], root: str) -> list[Timeline]:
 
 
 def _listed(record: Mapping[str, Any], kind: str) -> list[Any]:
-  """The entries of `images`, or of `image`. Raises RecordError if both have some."""
+  """The entries of `images`, or of `image`.
+
+  Raises RecordError if both have some.
+  """
   filled = [key for key in (f"{kind}s", kind) if record.get(key) not in (None, "", [])]
   if not filled:
     return []
