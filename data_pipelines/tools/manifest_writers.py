@@ -129,7 +129,7 @@ class ParquetWriter:
     self._writer.close()
 
   def _named_scenes(self, timeline: Sequence[Record]) -> list[Record]:
-    scenes = []
+    scenes: list[Record] = []
     for scene in timeline:
       media = scene["media"]
       scenes.append({**scene, "media": self.names.get(media, media)})
