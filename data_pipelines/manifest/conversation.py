@@ -82,6 +82,16 @@ def _numbered(parts: Sequence[Part], media: list[Timeline], where: str) -> list[
   return numbered
 
 
+def check_learned(turn: Mapping[str, Any], where: str) -> None:
+  """Raises RecordError for a turn that must not be learned.
+
+  Every answer is learned.
+  """
+  for key in ("loss", "loss_scale", "weight", "train", "trainable"):
+    if turn.get(key) in (False, 0):
+      raise RecordError(f"has {where} with {key} {excerpt(turn[key])}, which is not read")
+
+
 def _name(record: Mapping[str, Any], key: str) -> str:
   value = record.get(key)
   if value in (None, [], {}):

@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from data_pipelines.manifest import placement, shapes
+from data_pipelines.manifest.conversation import check_learned
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.llava_media import MEDIA, check_text, empty_keys, media_timelines
@@ -36,6 +37,7 @@ __all__ = [
   "read_manifest",
 ]
 
+TURNS = {"conversations", "messages"}
 ROLES = {
   "human": "user",
   "user": "user",
@@ -137,17 +139,20 @@ def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple
   A first turn by another speaker than the human is dropped, as in LLaVA.
   """
   listed = record.get("conversations")
+  if "conversations" not in record:
+    raise RecordError(_without_turns(record))
   if not isinstance(listed, list) or not listed:
-    raise RecordError(
-      f"has conversations {excerpt(listed)}, which is no list of turns{_records_inside(record)}"
-    )
-  turns = []
+    raise RecordError(f"has conversations {excerpt(listed)}, which is no list of turns")
+  if record.get("tools"):
+    raise RecordError(f'has "tools": {excerpt(record["tools"])}, which is not read')
+  turns = _system_turns(record)
   for number, turn in enumerate(listed, 1):
     if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
       raise RecordError(f"has turn {number} {excerpt(turn)} without from and a text as value")
     if str(turn.get("from")) not in ROLES:
       raise RecordError(f"has turn {number} from {excerpt(turn.get('from'))}, not human or gpt")
     check_text(turn["value"], f"turn {number}")
+    check_learned(turn, f"turn {number}")
     turns.append((ROLES[turn["from"]], turn["value"]))
   first = _first_after_system(turns)
   if first < len(turns) and turns[first][0] != "user":
@@ -172,13 +177,37 @@ def _first_after_system(turns: list[tuple[str, str]]) -> int:
   return len(turns)
 
 
-def _records_inside(record: Mapping[str, Any]) -> str:
-  """A hint for an object with records under a key, else ""."""
+def _system_turns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """The system turn of a record with the key `system`."""
+  text = record.get("system")
+  if not text:
+    return []
+  if not isinstance(text, str):
+    raise RecordError(f"has system {excerpt(text)}, which is no text")
+  check_text(text, "system")
+  return [("system", text)]
+
+
+def _without_turns(record: Mapping[str, Any]) -> str:
+  """The error message for an object of no known format.
+
+  It may be a whole file: records under a key, records by their ids, or a mixture of LLaVA's.
+  """
   for key, value in record.items():
-    if isinstance(value, list) and value and isinstance(value[0], Mapping):
-      if "conversations" in value[0]:
-        return f"; its key {excerpt(key)} holds {len(value)} records: save that list alone"
-  return ""
+    if isinstance(value, Mapping) and TURNS & value.keys():
+      return f"is no record: its keys, such as {excerpt(key)}, name records; save these as an array"
+    entry = value[0] if isinstance(value, list) and value else None
+    if isinstance(entry, Mapping) and TURNS & entry.keys():
+      return (
+        f"is no record: its key {excerpt(key)} holds {len(value)} records: save that list alone"
+      )
+    if isinstance(entry, Mapping) and "json_path" in entry:
+      return "is a mixture of LLaVA-OneVision: name its manifests in config.data.train"
+  keys = excerpt(", ".join(map(str, record)), 200)
+  return (
+    "has no conversations, no messages, no question and answer of text, no caption of a medium; "
+    f"its keys are {keys if record else 'none'}"
+  )
 
 
 def _check_answers(turns: Iterable[Turn]) -> None:

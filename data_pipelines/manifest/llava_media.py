@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The media of a LLaVA-style record: keys and timelines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 import math
 import re
@@ -30,7 +30,7 @@ def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Tim
   filled = [key for key in MEDIA if record.get(key) not in (None, "", [])]
   if "scenes" in filled and len(filled) > 1:
     raise RecordError(f"has {' and '.join(filled)}; use one of them (scenes can mix kinds)")
-  _check_keys(record, filled)
+  check_media_keys(record, filled)
   timelines = {}
   for key in filled:
     timelines[key] = _timelines(record, key, root)
@@ -52,20 +52,25 @@ def check_text(text: str, where: str) -> None:
     raise RecordError(f"has {where} that is not UTF-8") from None
 
 
-def _check_keys(record: Mapping[str, Any], filled: list[str]) -> None:
-  """Raises RecordError for media under unknown keys."""
+def check_media_keys(
+  record: Mapping[str, Any], filled: Sequence[str], read: Sequence[str] = MEDIA
+) -> None:
+  """Raises RecordError for media under keys that are not read.
+
+  `filled`: what shows the media of the record. `read`: the keys that its format reads.
+  """
+  keys = f"{', '.join(read[:-1])} or {read[-1]}"
   for key, value in record.items():
-    if key in MEDIA or _is_empty(value):
+    if key in read or _is_empty(value):
       continue
     if not filled and _names_media(key):
       raise RecordError(
-        f"has its media in {_entry(key, value)}, which is not read; name them in video, image or "
-        "scenes"
+        f"has its media in {_entry(key, value)}, which is not read; name them in {keys}"
       )
     if filled and _MEDIA_AGAIN.fullmatch(key):
       raise RecordError(
         f"has {' and '.join(filled)} and {_entry(key, value)}, which is not read; name all media "
-        "in video, image or scenes"
+        f"in {keys}"
       )
 
 
@@ -103,14 +108,23 @@ def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline
       picture = Scene(medium_path(path, root, key), "image")
       timelines.append((picture,))
     return tuple(timelines)
-  starts = _seconds_of_videos(record.get("start"), len(paths), "start")
-  ends = _seconds_of_videos(record.get("end"), len(paths), "end")
+  starts, ends = parts_of_videos(record, len(paths))
   for path, start, end in zip(paths, starts, ends, strict=True):
     t0 = optional_seconds(start, "start") or 0.0
     t1 = optional_seconds(end, "end")
     scene = checked_scene(path, root, key, t0=t0, t1=t1)
     timelines.append((scene,))
   return tuple(timelines)
+
+
+def parts_of_videos(record: Mapping[str, Any], count: int) -> tuple[list[Any], list[Any]]:
+  """`start` and `end` of each video of a record.
+
+  None where they are not given.
+  """
+  starts = _seconds_of_videos(record.get("start"), count, "start")
+  ends = _seconds_of_videos(record.get("end"), count, "end")
+  return starts, ends
 
 
 def _seconds_of_videos(value: Any, count: int, key: str) -> list:

@@ -16,11 +16,13 @@ from data_pipelines.manifest import placement
 from data_pipelines.manifest.conversation import (
   Part,
   PartsOfTurn,
+  check_learned,
   conversation_sample,
   image_timeline,
   video_timeline,
 )
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.llava_media import check_media_keys, parts_of_videos
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import IMAGE, VIDEO, Sample, Timeline
 
@@ -32,6 +34,7 @@ ROLES = {
   "system": "system",
   "developer": "system",
 }
+MEDIA_KEYS = ("video", "videos", "image", "images")
 _TEXTS = ("text", "input_text", "output_text")
 _IMAGES = ("image", "image_url")
 _VIDEOS = ("video", "video_url")
@@ -53,7 +56,7 @@ def parse_messages(
       raise RecordError(f'has "{key}": {excerpt(record[key])}, which is not read')
   queues = {
     IMAGE: [image_timeline(value, root) for value in _listed(record, "image")],
-    VIDEO: [video_timeline(value, root) for value in _listed(record, "video")],
+    VIDEO: _videos(record, root),
   }
   turns = []
   if record.get("system"):
@@ -61,16 +64,39 @@ def parse_messages(
   for number, message in enumerate(listed, 1):
     turns.append(_turn(message, number))
   placed = _placed(turns, queues, root, report)
-  return conversation_sample(record, placed, origin, report)
+  sample = conversation_sample(record, placed, origin, report)
+  check_media_keys(record, ["media"] if sample.media else [], MEDIA_KEYS)
+  return sample
+
+
+def _videos(record: Mapping[str, Any], root: str) -> list[Timeline]:
+  """The videos of a record, each from its `start` to its `end`."""
+  videos = _listed(record, "video")
+  if not videos:
+    return []
+  timelines = []
+  for video, start, end in zip(videos, *parts_of_videos(record, len(videos)), strict=True):
+    part = {"video": video}
+    if start is not None:
+      part["start"] = start
+    if end is not None:
+      part["end"] = end
+    timelines.append(video_timeline(part, root))
+  return timelines
 
 
 def _listed(record: Mapping[str, Any], kind: str) -> list[Any]:
-  """The entries of `images`, or of `image`."""
-  for key in (f"{kind}s", kind):
-    value = record.get(key)
-    if value not in (None, "", []):
-      return value if isinstance(value, list) else [value]
-  return []
+  """The entries of `images`, or of `image`.
+
+  Raises RecordError if both have some.
+  """
+  filled = [key for key in (f"{kind}s", kind) if record.get(key) not in (None, "", [])]
+  if not filled:
+    return []
+  if len(filled) > 1:
+    raise RecordError(f"has {filled[1]} and {filled[0]}; name all media in one of them")
+  value = record[filled[0]]
+  return value if isinstance(value, list) else [value]
 
 
 def _checked_content(content: Any, where: str) -> Any:
@@ -88,11 +114,7 @@ def _turn(message: Any, number: int) -> tuple[str, list[Any]]:
   role = message["role"]
   if not isinstance(role, str) or role not in ROLES:
     raise RecordError(f"has message {number} from {excerpt(role)}, not user or assistant")
-  for key in ("loss", "loss_scale", "weight"):
-    if message.get(key) in (False, 0):
-      raise RecordError(
-        f"has message {number} with {key} {excerpt(message[key])}, which is not read"
-      )
+  check_learned(message, f"message {number}")
   if message.get("tool_calls"):
     raise RecordError(f"has message {number} with tool_calls, which are not read")
   content = _checked_content(message.get("content"), f"message {number} with content")
@@ -177,6 +199,7 @@ def _check_tags(texts: list[tuple[str, str]], queues: Mapping[str, list[Timeline
       raise RecordError(f"has {tag} but no medium: it has no videos or images")
     return
   if not _has_tag(texts):
+    placement.check_other_tags(texts)
     return
   for tag, queue in queues.items():
     count = sum(text.count(tag) for role, text in texts if role == "user")

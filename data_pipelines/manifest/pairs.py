@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.messages import parse_messages
+from data_pipelines.manifest.messages import MEDIA_KEYS, parse_messages
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import Sample
 
 PAIRS = (("query", "response"), ("question", "answer"))
 CAPTIONS = ("caption", "text")
-MEDIA_KEYS = ("video", "videos", "image", "images")
 
 
 def has_pair(record: Mapping[str, Any]) -> bool:
@@ -60,10 +59,7 @@ def parse_caption(
   if record.get("video") or record.get("videos"):
     kind = "video"
   messages = _messages(f"Describe the {kind}.", _caption(record))
-  described = _with_messages(record, messages)
-  if "start" in record or "end" in record:
-    described["videos"] = [_part(record)]
-  return parse_messages(described, origin, root, report)
+  return parse_messages(_with_messages(record, messages), origin, root, report)
 
 
 def _caption(record: Mapping[str, Any]) -> str | None:
@@ -72,11 +68,6 @@ def _caption(record: Mapping[str, Any]) -> str | None:
     if isinstance(record.get(key), str):
       return record[key]
   return None
-
-
-def _part(record: Mapping[str, Any]) -> dict[str, Any]:
-  """The video and its part that a caption describes."""
-  return {key: record[key] for key in ("video", "start", "end") if key in record}
 
 
 def _pair_keys(record: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -92,10 +92,7 @@ def _prepended(turns: Sequence[TurnText], media: MediaByKey) -> list[TurnText]:
   """The turns with one line <image> per medium before the first question."""
   if len(media) > 1:
     raise RecordError(_mixed(media))
-  for text in _user_texts(turns):
-    match = _OTHER_TAG.search(text)
-    if match is not None:
-      raise RecordError(f"shows a place by {excerpt(match[0])}; write {IMAGE} or {VIDEO}")
+  check_other_tags(turns)
   tags = f"{IMAGE}\n" * _count(media)
   prepended = list(turns)
   for number, (role, text) in enumerate(turns):
@@ -103,6 +100,14 @@ def _prepended(turns: Sequence[TurnText], media: MediaByKey) -> list[TurnText]:
       prepended[number] = role, tags + text
       break
   return prepended
+
+
+def check_other_tags(turns: Sequence[TurnText]) -> None:
+  """Raises RecordError for a tag of other software in a human's turn."""
+  for text in _user_texts(turns):
+    match = _OTHER_TAG.search(text)
+    if match is not None:
+      raise RecordError(f"shows a place by {excerpt(match[0])}; write {IMAGE} or {VIDEO}")
 
 
 def _take(tag: str, queues: Mapping[str, list[Timeline]], ordered: list[Timeline]) -> int | None:

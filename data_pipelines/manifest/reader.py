@@ -52,7 +52,9 @@ COMPRESSED = {
   b"\x28\xb5\x2f\xfd": "zstd",
   b"PK\x03\x04": "zip",
   b"PAR1": "parquet",
+  b"ARROW1": "arrow",
 }
+_READABLE = "Manifests are .json, .jsonl, .parquet and .tar files, not compressed."
 
 
 def select_records(count: int, strategy: str, seed: int = 0) -> np.ndarray:
@@ -209,7 +211,7 @@ def _json_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
   else:
     raise ManifestError(
       f"The manifest {one_line(path)} begins with neither [ nor {{: it is no JSON array and no "
-      "JSON lines."
+      f"JSON lines. {_READABLE}"
     )
 
 
@@ -217,9 +219,7 @@ def _check_text(path: str, head: bytes) -> None:
   """Raises ManifestError unless a file begins like UTF-8 text."""
   for magic, name in COMPRESSED.items():
     if head.startswith(magic):
-      raise ManifestError(
-        f"The manifest {one_line(path)} is a {name} file. Unpack it to .json or .jsonl."
-      )
+      raise ManifestError(f"The manifest {one_line(path)} has the format {name}. {_READABLE}")
   encoding = json.detect_encoding(head)
   if encoding not in ("utf-8", "utf-8-sig"):
     raise ManifestError(

@@ -97,7 +97,7 @@ def _record(path: str, file: BinaryIO, group: list[TarMember]) -> Any:
   captions = [member for member in group if _extension(member) == ".txt"]
   exact = [member for member in texts if _extension(member) == ".json"]
   if len(exact or texts) == 1:
-    record = json_text.parse_value(_content(file, (exact or texts)[0]))
+    record = _parsed(file, (exact or texts)[0])
   elif captions and not texts:
     record = {"caption": _content(file, captions[0])}
   else:
@@ -133,6 +133,15 @@ def _without_text(group: list[TarMember], texts: list[TarMember]) -> str:
   if pickles:
     return f"has its record as a pickle, {excerpt(pickles[0])}, which is not opened"
   return f"has no .json or .txt beside {excerpt([member.name for member in group])}"
+
+
+def _parsed(file: BinaryIO, member: TarMember) -> Any:
+  try:
+    return json_text.parse_value(_content(file, member))
+  except RecordError:
+    raise
+  except ValueError as error:
+    raise RecordError(f"has {excerpt(member.name)}, which is no JSON: {error}") from error
 
 
 def _content(file: BinaryIO, member: TarMember) -> str:

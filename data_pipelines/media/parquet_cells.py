@@ -73,7 +73,7 @@ class ParquetRows:
     with parquet_errors():
       self._parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
       metadata = self._parquet.metadata
-      self.schema = self._parquet.schema_arrow
+      self.schema = _plain_schema(self._parquet.schema_arrow)
       counts = []
       for group in range(metadata.num_row_groups):
         counts.append(metadata.row_group(group).num_rows)
@@ -175,7 +175,32 @@ class ParquetRows:
       size += batch.nbytes
       if size > _LARGEST_GROUP or time.monotonic() > deadline:
         raise ParquetError("has a row group that is too large; write smaller row groups")
-      yield batch
+      schema = _plain_schema(batch.schema)
+      yield batch if schema == batch.schema else batch.cast(schema)
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+  return pa.schema([field.with_type(_plain_type(field.type)) for field in schema])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+  """A type without Arrow's variants.
+
+  They are dictionaries, views, and lists of a fixed length.
+  """
+  if pa.types.is_dictionary(kind):
+    return _plain_type(kind.value_type)
+  if pa.types.is_binary_view(kind):
+    return pa.large_binary()
+  if pa.types.is_string_view(kind):
+    return pa.large_string()
+  if pa.types.is_struct(kind):
+    return pa.struct([field.with_type(_plain_type(field.type)) for field in kind.fields])
+  if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+    return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type)))
+  if pa.types.is_large_list(kind):
+    return pa.large_list(kind.value_field.with_type(_plain_type(kind.value_type)))
+  return kind
 
 
 def cell_file(path: str, row: int, column: str, place: int | None) -> BinaryIO:

@@ -121,7 +121,7 @@ def make_plan(
   )
   demand = _demand_table(composer, corpus, probes.descriptions(), facts, folder)
   shapes = planner.with_dropout(shapes, layout, demand(0))
-  check_room(demand(0), shapes, layout.stages, corpus.samples, data["too_long"])
+  check_room(demand(0), shapes, layout.stages, corpus, data["too_long"])
 
   order = dict(seed=seed, batch=batch, packing=data["packing"])
   gaps = data.get("position_gaps", 0)

@@ -11,7 +11,6 @@ from data_pipelines.packing import planner
 from data_pipelines.packing.corpus import Corpus
 from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.planner import Planner
-from data_pipelines.packing.sample_table import SampleTable
 from filax.spec import RowShape, dropout_stages
 from filax.spec.dropout_stages import Stages
 
@@ -20,7 +19,7 @@ def check_room(
   demand: Demand,
   shapes: Sequence[RowShape],
   stages: Stages,
-  samples: SampleTable,
+  corpus: Corpus,
   too_long: str,
 ) -> None:
   """Checks that the samples fit the rows.
@@ -33,11 +32,9 @@ def check_room(
     return
   if too_long not in ("skip", "error"):
     raise ValueError(f"config.data.too_long={too_long!r} is unknown. Set it to skip or error.")
+  samples = corpus.samples
   if not len(samples):
-    raise ValueError(
-      "There are no samples. Set config.data.train to manifests that have some, and "
-      "config.data.exclude to a list that leaves some."
-    )
+    raise ValueError(_without_samples(corpus))
   if not len(over):
     return
   worst = over[0]
@@ -55,6 +52,20 @@ def check_room(
   raise ValueError(
     f"{message} needs {needed}, and the longest row has {largest.length}, {largest.frames} and "
     f"{largest.images}. Set config.data.rows to larger rows, or config.data.too_long to skip."
+  )
+
+
+def _without_samples(corpus: Corpus) -> str:
+  """The error message for a mixture of which nothing is left."""
+  bad = corpus.report.bad
+  if bad and not corpus.excluded:
+    return (
+      f"All {len(bad)} records of config.data.train are bad. The first is {bad[0]}; "
+      "filax data check lists all of them."
+    )
+  return (
+    "There are no samples. Set config.data.train to manifests that have some, and "
+    "config.data.exclude to a list that leaves some."
   )
 
 

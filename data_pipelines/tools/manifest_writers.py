@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes records as .json, .jsonl, .parquet or a WebDataset .tar, one after the other."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import io
 import json
@@ -87,6 +87,7 @@ class ParquetWriter:
   def __init__(self, file: BinaryIO, shape: str, content: bool):
     self._content = content
     self.folders: set[str] = set()  # Names of folders of pictures, which no cell can hold.
+    self.names: dict[str, str] = {}  # What media are called where their bytes are not stored.
     self._shape = shape
     text = pa.string()
     seconds = pa.list_(pa.float64())
@@ -115,6 +116,8 @@ class ParquetWriter:
     if scenes and isinstance(scenes[0], Mapping):
       row["scenes"] = [scenes]
     if self._content:
+      if scenes:
+        row["scenes"] = [self._named_scenes(timeline) for timeline in row["scenes"]]
       for key in ("image", "video"):
         row[key] = [self._file_of(media) for media in row.get(key, ())]
     self._rows.append(row)
@@ -124,6 +127,13 @@ class ParquetWriter:
   def write_end(self) -> None:
     self._write_group()
     self._writer.close()
+
+  def _named_scenes(self, timeline: Sequence[Record]) -> list[Record]:
+    scenes: list[Record] = []
+    for scene in timeline:
+      media = scene["media"]
+      scenes.append({**scene, "media": self.names.get(media, media)})
+    return scenes
 
   def _file_of(self, media: str) -> Record:
     if media in self.folders:

@@ -43,6 +43,7 @@ _HINTS = ("fps", "nframes", "min_frames", "max_frames", "min_pixels", "max_pixel
 
 PLACE = "where a medium stands in its turn, which LLaVA moves to the front"
 TAGS = "how often <image> or <video> are text, which LLaVA takes for places of media"
+SCENE_BYTES = "the bytes of timelines of scenes, whose media are named by path"
 HINTS = "sampling that a video asks for (fps, max_pixels …), which config.data decides"
 SCENES = "timelines of scenes, which only FiLax reads in messages"
 FOLDERS = "folders of pictures, which are named by path"
@@ -145,6 +146,8 @@ class _Job:
     written = SHAPES[shape](sample, self._renaming(sample))
     lost = set(_lost(record, sample, shape, self._kept_in_place(sample)))
     lost |= self._lost_by_reading(sample, shape)
+    if self.content and "scenes" in written:
+      lost.add(SCENE_BYTES)
     self.writer.add_record(written, _extra(record))
     self.result.lost.update(lost)
     self.result.records += 1
@@ -156,7 +159,12 @@ class _Job:
     RecordError for other media or turns.
     """
     copy = SHAPES[shape](sample, str)
-    again = llava.parse_record(copy, sample.origin)
+    if isinstance(self.writer, ParquetWriter) and shape == "llava":
+      copy = dict.fromkeys(llava.MEDIA) | copy  # A table has all columns.
+    try:
+      again = llava.parse_record(copy, sample.origin)
+    except RecordError as error:
+      raise RecordError(f"cannot be written as {shape}: read again, it {error}") from error
     texts = [(turn.role, turn.text.split()) for turn in again.turns]
     if again.media != sample.media or len(again.turns) != len(sample.turns):
       raise RecordError(f"cannot be written as {shape}: <image> or <video> are part of its text")
@@ -182,7 +190,10 @@ class _Job:
         return name
       if isinstance(self.writer, TarWriter):
         return self.writer.member(media)
-      return media if self.content else self._name(media)
+      if self.content and isinstance(self.writer, ParquetWriter):
+        self.writer.names[media] = self._name(media)
+        return media
+      return self._name(media)
 
     return renamed
 

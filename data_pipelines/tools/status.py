@@ -41,6 +41,7 @@ class MediaHours:
   media: int
   known: int  # Media whose facts are known.
   unreadable: int
+  bad: int  # Bad records of the whole manifest, whose media are not counted.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +160,8 @@ def _manifest_status(
 def _media_hours(manifest: str, root: str, index: MediaIndex, probe: bool) -> MediaHours:
   """The hours of all videos that a manifest names, each counted once."""
   names: dict[str, None] = {}
-  for sample in llava.read_manifest(manifest, root, ManifestReport()):
+  report = ManifestReport()
+  for sample in llava.read_manifest(manifest, root, report):
     for timeline in sample.media:
       for scene in timeline:
         names[scene.media] = None
@@ -172,7 +174,7 @@ def _media_hours(manifest: str, root: str, index: MediaIndex, probe: bool) -> Me
     known += 1
     unreadable += bool(facts.error)
     seconds += facts.duration
-  return MediaHours(seconds / _HOUR, len(names), known, unreadable)
+  return MediaHours(seconds / _HOUR, len(names), known, unreadable, len(report.bad))
 
 
 def _facts(media: Sequence[str], index: MediaIndex, probe: bool) -> Iterator[Probe | None]:
@@ -197,6 +199,8 @@ def _present_line(status: ManifestStatus) -> str:
     line += f"; {media.hours:,.2f} h, facts of {media.known:,} of {media.media:,} media known"
     if media.unreadable:
       line += f", {media.unreadable:,} unreadable"
+    if media.bad:
+      line += f"; {media.bad:,} bad records in the file"
   return line
 
 

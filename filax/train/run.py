@@ -97,6 +97,8 @@ def open_data(
     f"row, {report['token_fill']:.0%} of the positions, {report['frame_fill']:.0%} of the frames "
     "filled."
   )
+  if report["bad_records"]:
+    say(f"The first bad record is {report['bad_records'][0]}; filax data check lists all of them.")
   if report["needs"]:
     say(f"Of those that are too long, {', '.join(report['needs'])}.")
   for shape, rows in zip(plan.row_shapes, report["rows_of_shape"], strict=True):

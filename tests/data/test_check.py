@@ -57,7 +57,7 @@ def test_every_bad_record_is_reported(corpus, capsys):
     n for n in clips.BROKEN_VIDEOS if n != "corrupt.mp4"
   ]  # Its damage shows in its middle only.
   whys = [
-    "has conversations null",
+    "has no conversations, ",
     "lasts 2.00 s, but the record begins at 2.5 s",
     "is a video, but the record shows it as an image",
   ]
@@ -173,7 +173,7 @@ def test_build(corpus, tmp_path, capsys):
   out = tmp_path / "built"
   code, text, _ = run(capsys, "build", corpus, "--out", out)
   assert code == 1  # Records were left out.
-  assert "Wrote 8 samples and 4 media" in text and f"{corpus}:7: has conversations null" in text
+  assert "Wrote 8 samples and 4 media" in text and f"{corpus}:7: has no conversations, " in text
   code, text, _ = run(capsys, "check", out / "manifest.jsonl")
   assert code == 1 and "6 good samples, 2 bad records; 4 media, 0 unreadable" in text
 

@@ -165,6 +165,14 @@ def test_a_first_turn_that_is_not_the_humans_is_dropped(tmp_path):
   assert report.dropped_turns == 2
 
 
+def test_a_system_prompt_under_its_own_key(tmp_path):
+  sample, _ = one(tmp_path, video="a.mp4", system="Be brief.")
+  assert [(turn.role, turn.parts[0]) for turn in sample.turns][:2] == [
+    ("system", "Be brief."),
+    ("user", 0),
+  ]
+
+
 def test_control_words_stay_text(tmp_path):
   sample, _ = one(tmp_path, question="<|im_end|><image>", image="a.png")
   assert sample.turns[0].parts == (0, "\n<|im_end|>")
@@ -172,7 +180,14 @@ def test_control_words_stay_text(tmp_path):
 
 BAD = {
   "is 3, not an object": 3,
-  "no list of turns": {"id": 1},
+  'no caption of a medium; its keys are "id, answers"': {"id": 1, "answers": ["a"]},
+  'keys, such as "a", name records': {"a": manifests.question_record()},
+  "is a mixture of LLaVA-OneVision": {"datasets": [{"json_path": "a.json"}]},
+  'has "tools": "[]x", which is not read': manifests.question_record(tools="[]x"),
+  'has system ["S"], which is no text': manifests.question_record(system=["S"]),
+  "has turn 2 with weight 0, which is not read": {
+    "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "weight": 0}]
+  },
   "has conversations [], which is no list": {"conversations": []},
   'has turn 2 {"from": "gpt"} without': {
     "conversations": [{"from": "human", "value": "a"}, {"from": "gpt"}]
@@ -232,7 +247,7 @@ def test_bad_records_are_named_by_line_and_left_out(tmp_path):
   lines = len(json.dumps(good, indent=2).splitlines())
   assert [s.origin.rsplit(":", 1)[1] for s in samples] == ["2", "5"]
   assert [b.line for b in report.bad] == [4, 4, 5 + lines]
-  assert str(report.bad[0]).startswith(f"{path}:4: has conversations null")
+  assert str(report.bad[0]).startswith(f"{path}:4: has no conversations, ")
 
 
 def test_damage_in_an_array_keeps_what_is_before_it(tmp_path):

@@ -229,6 +229,13 @@ def test_errors_name_the_knob(folder, change, message):
   assert "\n" not in str(error.value)
 
 
+def test_records_that_are_all_bad_are_named(folder, tmp_path):
+  path = manifests.write_manifest(tmp_path / "m.json", [{"id": 1}, {"id": 2}])
+  with pytest.raises(ValueError, match=r"All 2 records of config\.data\.train are bad") as error:
+    corpora.open_pipeline(folder, train=((path, "all"),))
+  assert f"The first is {path}:2: has no conversations" in str(error.value)
+
+
 def test_sharing_and_starting_are_checked(folder):
   pipe = corpora.open_pipeline(folder, batch=3)
   with pytest.raises(ValueError, match=r"config\.batch=3 .* 2 processes"):

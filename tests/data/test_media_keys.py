@@ -59,7 +59,7 @@ def test_other_keys_are_named(key, value):
   for question in ("What is seen?", "<image>\nWhat is seen?"):
     message = reason(question, **{key: value})
     assert f'has its media in "{key}": ' in message
-    assert "name them in video, image or scenes" in message
+    assert "name them in image, video or scenes" in message
 
 
 @pytest.mark.parametrize("key", [*MEDIA, "videos", "images", "video_path", "Image"])

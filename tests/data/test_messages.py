@@ -79,6 +79,26 @@ def test_turns_of_roles_under_conversations():
   assert read(turns)[0].media == ((Scene("/media/a.png", "image"),),)
 
 
+@pytest.mark.parametrize("key", ["video", "videos"])
+@pytest.mark.parametrize("form", ["messages", "pair", "caption"])
+def test_start_and_end_of_a_record(form, key):
+  forms = {
+    "messages": messages("What?"),
+    "pair": {"question": "What?", "answer": "Yes."},
+    "caption": {"caption": "Yes."},
+  }
+  part = Scene("/media/a.mp4", "video", 1.0, 2.0)
+  assert read({**forms[form], key: "a.mp4", "start": 1, "end": 2})[0].media == ((part,),)
+  two = {**forms[form], key: ["a.mp4", "b.mp4"], "start": [1, 0], "end": [2, 3]}
+  assert read(two)[0].media == ((part,), (Scene("/media/b.mp4", "video", 0.0, 3.0),))
+  assert reason({**two, "end": 2}) == "has 2 videos but 1 end"
+
+
+def test_times_of_a_video_without_times_of_the_record():
+  video = {"video": "a.mp4", "start": 1, "end": 2}
+  assert read(messages("What?", videos=[video]))[0].media[0][0].t0 == 1.0
+
+
 def test_scenes_are_a_part():
   scenes = [dict(media="a.mp4", t1=2), dict(media="b.png", kind="still", t1=1)]
   sample, _ = read(messages([dict(type="video", scenes=scenes)]))
@@ -135,6 +155,11 @@ BAD = {
   ),
   "no frames": (messages([{"type": "video", "video": []}]), "which is no video"),
   "rate": (messages([{"type": "video", "video": ["a"], "fps": 0}]), "1 frames at 0 a second"),
+  "media under another key": (messages("Q", video_path="a"), 'has its media in "video_path": "a"'),
+  "a pair's media": (dict(question="Q", answer="A", video_id="a"), 'its media in "video_id"'),
+  "media twice": (messages("Q", image="a", images=["b"]), "has image and images; name all media"),
+  "more media": (messages("<image>", images=["b"], Video="a"), 'has media and "Video": "a"'),
+  "tags of others": (messages("<|video_pad|>Q", videos=["a"]), 'shows a place by "<|video_pad|>"'),
   "scenes": (messages([{"type": "video", "scenes": [3]}]), "which is no list of scenes"),
   "unnamed": (messages([{"type": "video"}]), "which names no medium"),
   "surrogate": (messages("\udc80"), "has turn 1 that is not UTF-8"),

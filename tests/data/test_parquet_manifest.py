@@ -64,7 +64,15 @@ def test_bytes_or_paths(statistics, video, tmp_path):
   assert probe(f"{path}#0/video").frames == 10
 
 
-@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+@pytest.mark.parametrize(
+  "kind",
+  [
+    pa.binary(),
+    pa.large_binary(),
+    pa.binary_view(),
+    pa.dictionary(pa.int32(), pa.binary()),
+  ],
+)
 def test_a_column_of_bytes(kind, video, tmp_path):
   path = write(tmp_path / "x.parquet", [video], kind)
   assert media(path) == [[f"{path}#0/video"]]
@@ -78,12 +86,13 @@ def test_a_column_of_paths(tmp_path):
 
 @pytest.mark.parametrize("statistics", [True, False])
 @pytest.mark.parametrize("kind", [pa.binary(), FILE])
-def test_lists_of_pictures(kind, statistics, picture, tmp_path):
+@pytest.mark.parametrize("length", [-1, 2])
+def test_lists_of_pictures(kind, length, statistics, picture, tmp_path):
   cell = dict(bytes=picture, path=None) if kind == FILE else picture
   turns = [dict(TURNS[0], value="<image><image>"), TURNS[1]]
   path = write(
     tmp_path / "x.parquet",
-    *([[cell, cell]], pa.list_(kind), "image"),
+    *([[cell, cell]], pa.list_(kind, length), "image"),
     turns=turns,
     write_statistics=statistics,
   )

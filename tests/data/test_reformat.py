@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.manifest import llava
 from data_pipelines.media.open import open_file, open_packed
-from data_pipelines.tools.reformat import FOLDERS, PLACE, SCENES, reformat_manifest
+from data_pipelines.tools.reformat import FOLDERS, PLACE, SCENE_BYTES, SCENES, reformat_manifest
 from filax.cli import data
 from filax.testing import clips, manifests
 
@@ -92,6 +92,24 @@ def test_another_folder_names_the_same_media(folder):
   (folder / "sub").mkdir()
   reformat_manifest(folder / "in.json", folder / "sub" / "out.json")
   assert_same(folder / "in.json", folder / "sub" / "out.json")
+
+
+def test_timelines_beside_bytes_are_named_from_the_new_folder(folder, monkeypatch):
+  monkeypatch.chdir(folder.parent)
+  (folder / "sub").mkdir()
+  out = folder / "sub" / "out.parquet"
+  result = reformat_manifest(f"{folder.name}/in.json", out, content=True)
+  assert result.lost == {SCENE_BYTES: 1}
+  assert_same(folder / "in.json", out)
+
+
+def test_a_sentence_that_a_table_cannot_hold(folder):
+  records = [manifests.question_record("Is <image> a tag?"), manifests.question_record("Why?")]
+  manifests.write_manifest(folder / "m.json", records)
+  assert reformat_manifest(folder / "m.json", folder / "l.jsonl").records == 2
+  result = reformat_manifest(folder / "m.json", folder / "t.parquet")
+  assert result.records == len(samples(folder / "t.parquet")) == 1
+  assert "read again, it has <image> but no medium" in result.report.bad[0].reason
 
 
 def test_names_below_a_root_stay(folder):

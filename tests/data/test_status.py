@@ -153,6 +153,7 @@ def films(tmp_path):
   clips.write_video(tmp_path / "a.mp4", 40, 10)  # 4 seconds.
   records = [manifests.question_record("<image>", video="a.mp4")] * 3
   records.append(manifests.question_record("<image>", video="gone.mp4"))
+  records.append(manifests.question_record("<image>", video=""))
   return manifests.write_manifest(tmp_path / "m.json", records)
 
 
@@ -169,6 +170,8 @@ def test_probing_finds_hours_and_unreadable_media(films):
   index = MediaIndex("", progress=None)
   (status,) = mixture_status("m", [ExpectedManifest(films)], index=index, probe=True).manifests
   assert status.media.hours == pytest.approx(4 / 3600) and status.media.unreadable == 1
+  lines = list(mixture_status("m", [ExpectedManifest(films)], index=index, probe=True).lines())
+  assert "5 of 5 records" in lines[1] and lines[1].endswith("; 1 bad records in the file")
 
 
 def test_a_damaged_manifest_is_missing_with_its_reason(tmp_path):
