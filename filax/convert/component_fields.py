@@ -6,18 +6,20 @@ Types, missing sizes and variants.
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any
 
 from filax.models import components
 
 ASKED = ("theta",)  # Its default differs from transformers'.
+_AT_LEAST_1 = ("positions",)  # Sizes that have a default.
 
 
 def with_types(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
   """The part with float values in float fields.
 
   For example 1000000 for the base of rotations. Raises ValueError if a numeric field has no number,
-  or a size is below 1.
+  a size is below 1, a float is not above 0, or a switch is neither true nor false.
   """
   part = dict(part)
   if "name" not in part:
@@ -27,6 +29,8 @@ def with_types(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
   for key in part.keys() & fields.keys():
     if fields[key].type in (int, float):
       part[key] = _number(role, fields[key], part[key])
+    if fields[key].type is bool and not isinstance(part[key], bool):
+      raise ValueError(f"{role}.{key} is {part[key]!r}, but must be true or false.")
   return part
 
 
@@ -35,11 +39,13 @@ def _number(role: str, field: dataclasses.Field, value: Any) -> int | float:
 
   Raises ValueError if it is not a number of that type.
   """
-  fits = isinstance(value, int) and not isinstance(value, bool)
-  if field.type is float:
-    fits = fits or isinstance(value, float)
+  is_float = field.type is float
+  fits = isinstance(value, int | float if is_float else int) and not isinstance(value, bool)
   limit = ""
-  if _is_required(field):
+  if is_float:
+    limit = " above 0"
+    fits = fits and 0 < value < math.inf
+  elif _is_required(field) or field.name in _AT_LEAST_1:
     limit = " of at least 1"
     fits = fits and value >= 1
   if not fits:

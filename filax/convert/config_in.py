@@ -81,7 +81,7 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     )
   try:
     model = FAMILIES[family](config)
-  except (LookupError, TypeError, AttributeError) as error:
+  except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
     raise ValueError(
       f"config.json does not describe a {family} model ({type(error).__name__}: {error})."
     ) from error

@@ -71,7 +71,7 @@ def read_llm(config: Mapping[str, Any]) -> dict[str, Any]:
   yarn = rope_config.yarn_settings(rope, positions) if kind == "yarn" else None
   return dict(
     name=name,
-    tied=bool(config.get("tie_word_embeddings", False)),
+    tied=config.get("tie_word_embeddings") or False,
     eps=config.get("rms_norm_eps", 1e-6),
     positions=positions,
     yarn=yarn,

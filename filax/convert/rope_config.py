@@ -2,6 +2,7 @@
 """Reads the rotary positions of a transformers config (4 and 5)."""
 
 from collections.abc import Mapping, Sequence
+import math
 from typing import Any
 
 from filax.ops.rope import YARN_KEYS
@@ -48,6 +49,9 @@ def yarn_settings(rope: Mapping[str, Any], positions: int) -> tuple:
   Returns (factor, trained positions[, settings that differ from YaRN's defaults]). Raises
   ValueError for a value of the wrong type.
   """
+  for key in ("factor", "original_max_position_embeddings"):
+    if rope.get(key) is not None:
+      _check_positive("yarn", key, rope[key])
   trained = rope.get("original_max_position_embeddings") or positions
   factor = rope.get("factor")
   factor = positions / trained if factor is None else float(factor)
@@ -69,9 +73,14 @@ def llama3_settings(rope: Mapping[str, Any]) -> tuple[float, float, float, int]:
   """config.model.llm.stretch from a rope config. Raises ValueError for a missing value."""
   values = []
   for key in LLAMA3_KEYS:
-    value = rope.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-      raise ValueError(f"rope of type 'llama3' has {key}={value!r}, which is no value of it.")
-    values.append(value)
+    _check_positive("llama3", key, rope.get(key))
+    values.append(rope[key])
   factor, low, high, trained = values
   return float(factor), float(low), float(high), int(trained)
+
+
+def _check_positive(kind: str, key: str, value: Any) -> None:
+  """Raises ValueError for a setting of rotary positions that is no number above 0."""
+  fits = isinstance(value, int | float) and not isinstance(value, bool)
+  if not fits or not 0 < value < math.inf:
+    raise ValueError(f"rope of type {kind!r} has {key}={value!r}, which is no value of it.")

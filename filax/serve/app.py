@@ -121,7 +121,8 @@ class ChatServer:
   async def metrics(self) -> Response:
     """GET /metrics"""
     gauges = self.engine.gauges() | dict(filax_upload_bytes=self.uploads.bytes)
-    return PlainTextResponse(self.engine.counters.prometheus_text(gauges))
+    text = self.engine.counters.prometheus_text(gauges)
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
 class _Answer:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
+from filax.infer.answer_settings import check_answer_settings
 from filax.serve.frame_fields import SPELLINGS, frame_settings
 from filax.serve.json_numbers import is_number
 from filax.serve.limits import ServingLimits
@@ -36,11 +37,20 @@ _NUMBERS: Mapping[str, tuple[str, type]] = dict(
   seed=("seed", int),
   n=("answers", int),
 )
+_IN_RANGE: Mapping[str, Any] = dict(max_new_tokens=1, temperature=0.0, top_p=1.0, top_k=0)
 _OTHERS = (
   *("model", "messages", "stream", "stream_options", "stop", "stop_strings"),
   *("selector", "dropout", "images_as_video", "uuid", "multi_modal_uuids"),
   *("media_io_kwargs", "mm_processor_kwargs", "chat_template_kwargs", *SPELLINGS),
   *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
+)
+# Values of other fields that ask for what this server does anyway.
+_WITHOUT_EFFECT: Mapping[str, Any] = dict(
+  response_format={"type": "text"},
+  tool_choice="none",
+  modalities=["text"],
+  best_of=1,
+  top_logprobs=0,
 )
 _SEEDS = 1 << 32
 _LARGEST = 1000.0  # Of temperatures and penalties; larger ones overflow float32.
@@ -124,8 +134,19 @@ def _settings(body: Mapping[str, Any]) -> AnswerSettings:
       )
     values[name] = kind(value)
     sources[name] = field
+    if name != "seed":  # Any whole number is one.
+      _check_range(name, values[name], field)
   values["seed"] = values.get("seed", 0) % _SEEDS
   return AnswerSettings(stop_strings=_stop_strings(body), **values)
+
+
+def _check_range(name: str, value: float, field: str) -> None:
+  """Raises RequestError that calls a setting out of range by its name in the request."""
+  try:
+    check_answer_settings(**(_IN_RANGE | {name: value}))
+  except ValueError as error:
+    message = str(error).replace(name, field, 1)
+    raise RequestError(message, parameter=field) from None
 
 
 def _stop_strings(body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -296,7 +317,11 @@ def _flag(body: Mapping[str, Any], field: str) -> bool:
 
 def _include_usage(body: Mapping[str, Any]) -> bool:
   options = body.get("stream_options")
-  return _flag(options, "include_usage") if isinstance(options, Mapping) else False
+  if options is None:
+    return False
+  if not isinstance(options, Mapping):
+    raise RequestError("stream_options must be an object.", parameter="stream_options")
+  return _flag(options, "include_usage")
 
 
 def _warnings(body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -304,6 +329,7 @@ def _warnings(body: Mapping[str, Any]) -> tuple[str, ...]:
   effective = {*_NUMBERS, *_OTHERS}
   ignored = []
   for field, value in body.items():
-    if field not in effective and value not in (None, False, 0, [], {}):
+    asks_nothing = value in (None, False, 0, [], {}) or value == _WITHOUT_EFFECT.get(field)
+    if field not in effective and not asks_nothing:
       ignored.append(f"{field[:100]} has no effect on this server.")
   return tuple(ignored[:32])

@@ -87,7 +87,8 @@ def _checked(name: str, value: Any, source: str) -> float | int:
       raise RequestError(f"{source}={value:g} must be a whole number above 0.", parameter=source)
     return int(value)
   if name == "fps" and not 0 < value <= _MOST_FPS:
-    raise RequestError(f"{source}={value:g} must lie in 0 to {_MOST_FPS:g}.", parameter=source)
+    limits = f"above 0 and at most {_MOST_FPS:g}"
+    raise RequestError(f"{source}={value:g} must be {limits}.", parameter=source)
   if value < 0:
     raise RequestError(f"{source}={value:g} must not be negative.", parameter=source)
   return float(value)

@@ -62,6 +62,13 @@ def test_contradictions_are_refused():
     (dict(media_io_kwargs=3), "media_io_kwargs"),
     (dict(temperature="hot"), "temperature"),
     (dict(n=1.5), "n"),
+    (dict(n=0), "n"),
+    (dict(max_tokens=0), "max_tokens"),
+    (dict(max_completion_tokens=-1), "max_completion_tokens"),
+    (dict(temperature=-1), "temperature"),
+    (dict(top_p=0), "top_p"),
+    (dict(repetition_penalty=0), "repetition_penalty"),
+    (dict(stream_options=5), "stream_options"),
     (dict(seed=[1]), "seed"),
     (dict(stream=1), "stream"),
     (dict(stop=5), "stop"),
@@ -143,3 +150,8 @@ def test_settings_have_the_names_of_the_library():
 def test_unknown_fields_are_warnings_and_no_errors():
   body = parse(tools=[{"type": "function"}], presence_penalty=0.5, logprobs=False)
   assert len(body.warnings) == 2 and "tools" in body.warnings[0]
+
+
+def test_what_the_server_does_anyway_is_no_warning():
+  assert not parse(response_format={"type": "text"}, tool_choice="none", best_of=1).warnings
+  assert parse(response_format={"type": "json_object"}, tool_choice="auto").warnings

@@ -69,8 +69,9 @@ def data_url(path, kind="video/mp4"):
 
 
 def metric(server, name):
-  text = httpx.get(f"{server.url}/metrics", headers=HEADERS).text
-  rows = [line.rpartition(" ") for line in text.splitlines() if line.startswith(name)]
+  reply = httpx.get(f"{server.url}/metrics", headers=HEADERS)
+  assert "version=0.0.4" in reply.headers["content-type"], "Prometheus 3 asks for the format"
+  rows = [line.rpartition(" ") for line in reply.text.splitlines() if line.startswith(name)]
   return sum(float(value) for _, _, value in rows)
 
 
