@@ -2,9 +2,39 @@
 """Commands end well with a closed output, and in a locale that lacks a character."""
 
 import io
+import os
+import pty
 import sys
 
-from filax.cli import errors
+import pytest
+
+from filax.cli import chat, errors
+from filax.cli.terminal import printable
+
+
+@pytest.fixture
+def terminal():
+  """The two ends of a terminal: what a person types at, and what a command sees."""
+  ours, theirs = pty.openpty()
+  yield ours, theirs
+  os.close(ours)
+  os.close(theirs)
+
+
+def test_a_terminal_does_not_obey_an_answer(terminal, monkeypatch):
+  monkeypatch.setattr(sys, "stdout", os.fdopen(terminal[1], "w", closefd=False))
+  assert printable("caf\xe9\t\x1b[2J\x07\r\x9b\n") == "caf\xe9\t\\x1b[2J\\x07\\x0d\\x9b\n"
+
+
+def test_a_pipe_gets_an_answer_as_it_is(capsys):
+  assert printable("\x1b[2J") == "\x1b[2J"
+
+
+def test_the_end_of_input_ends_the_line_of_the_prompt(terminal, capsys, monkeypatch):
+  monkeypatch.setattr(sys, "stdin", os.fdopen(terminal[1], "r", closefd=False))
+  os.write(terminal[0], b"What?\n\x04")
+  assert list(chat._input_questions()) == ["What?"]
+  assert capsys.readouterr().err == "> > \n"
 
 
 def test_a_command_without_an_output_succeeds(monkeypatch):

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from filax.cli import checkpoint_options, options
+from filax.cli.terminal import printable
 from filax.infer.answer_settings import MOST_ANSWERS
 
 
@@ -93,11 +94,11 @@ def _ask(conversation, question: str, args: argparse.Namespace):
   streamed = _stream_answer(conversation, question, args)
   for piece in streamed:
     if not args.json:
-      print(piece, end="", flush=True)
+      print(printable(piece), end="", flush=True)
   if not args.json:
     print(flush=True)
     for answer in streamed.answers[1:]:
-      print(answer.text, flush=True)
+      print(printable(answer.text), flush=True)
   return streamed.answers
 
 
@@ -138,11 +139,14 @@ def _input_questions() -> Iterator[str]:
     return
   if hasattr(sys.stdin, "reconfigure"):
     sys.stdin.reconfigure(errors="replace")  # Bytes that are no UTF-8 end no conversation.
+  is_terminal = sys.stdin.isatty()
   while True:
-    if sys.stdin.isatty():
+    if is_terminal:
       print("> ", end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     if not line:
+      if is_terminal:
+        print(file=sys.stderr)  # So that the shell's prompt does not follow ours.
       return
     if line.strip():
       yield line.strip()

@@ -7,7 +7,7 @@ import json
 import pathlib
 
 from filax import files
-from filax.cli import options
+from filax.cli import checkpoint_options, options
 
 DESCRIPTION = """Publish a run, or an exported folder, on the Hugging Face hub.
 
@@ -60,6 +60,7 @@ def push_parser() -> argparse.ArgumentParser:
   add("--base-model", default="", metavar="ORG/NAME", help="for the card")
   add("--results", action="append", default=[], metavar="DIR", help="an evaluation, for the card")
   add("--components", action="append", default=[], metavar="MODULE", help="that the config names")
+  checkpoint_options.add_base(parser)
   add("--out", help="where the upload is put together; default: FOLDER-hub")
   add("--json", action="store_true", help="print JSON")
   return parser

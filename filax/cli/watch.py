@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from filax.cli import checkpoint_options, options
+from filax.cli.terminal import printable
 
 QUESTION = "What happens?"
 DESCRIPTION = """Answer questions about a video while it plays.
@@ -200,7 +201,7 @@ class _Watch:
       print(f"[{self._asked_at:.1f} s] {question}", flush=True)
     for piece in streamed:
       if not args.json:
-        print(piece, end="", flush=True)
+        print(printable(piece), end="", flush=True)
     if not args.json:
       print(flush=True)
       return

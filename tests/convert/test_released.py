@@ -15,7 +15,7 @@ from data_pipelines.text import tokenizers
 import filax
 from filax import released
 from filax.checkpoint import base, store
-from filax.cli import checkpoint_options, train
+from filax.cli import checkpoint_options, push, train
 from filax.cli.main import main
 from filax.convert import conversion_cache, export_folder
 from filax.testing import clips, interrupted, qwen2_folder, tiny_checkpoint
@@ -255,14 +255,22 @@ def test_a_folder_of_another_family_is_one_sentence(tmp_path):
   assert "'mamba'" in message and f"filax convert from --source {source}" in message
 
 
-def test_a_released_folder_may_be_the_base_of_adapters(source, cache, monkeypatch):
+def base_of_chat(folder):
+  words = ["--checkpoint", "x", "--video", "x", "--base", folder]
+  checkpoint_options.video_parser("chat", "").parse_args(words)
+
+
+def base_of_push(folder):
+  push.push_parser().parse_args(["x", "--repo", "me/x", "--base", folder])
+
+
+@pytest.mark.parametrize("parse", [base_of_chat, base_of_push])
+def test_a_released_folder_may_be_the_base_of_adapters(parse, source, cache, monkeypatch):
   """Also when the cache was emptied since: it is converted to the same checkpoint again."""
   monkeypatch.setattr(base, "_MOVED", [])
   before = base.refer(store.newest_step(released.find_checkpoint(source)))
   shutil.rmtree(cache)
-  checkpoint_options.video_parser("chat", "").parse_args(
-    ["--checkpoint", "x", "--video", "x", "--base", str(source)]
-  )
+  parse(str(source))
   assert base.BaseReference("/nowhere/0", before.root).locate().parent.parent.parent == cache
 
 

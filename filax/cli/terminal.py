@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model says, on a terminal."""
+
+import sys
+import unicodedata
+
+_KEPT = "\n\t"
+
+
+def printable(text: str) -> str:
+  """The text without control characters, if standard output is a terminal.
+
+  A terminal obeys them: it would move its cursor, change its title, or clear itself. They are
+  written as escapes ("\\x1b"). A file or a pipe gets the text as it is.
+  """
+  if sys.stdout is None or not sys.stdout.isatty():
+    return text
+  letters = []
+  for letter in text:
+    is_control = unicodedata.category(letter) == "Cc" and letter not in _KEPT
+    letters.append(f"\\x{ord(letter):02x}" if is_control else letter)
+  return "".join(letters)
