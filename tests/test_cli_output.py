@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from filax.cli import chat, errors
-from filax.cli.terminal import printable
+from filax.cli.terminal import printable, with_start_joined
 
 
 @pytest.fixture
@@ -28,6 +28,12 @@ def test_a_terminal_does_not_obey_an_answer(terminal, monkeypatch):
 
 def test_a_pipe_gets_an_answer_as_it_is(capsys):
   assert printable("\x1b[2J") == "\x1b[2J"
+
+
+@pytest.mark.parametrize("pieces", [[], ["a"], ["a", "b"], ["a", "b", "c", "d"]])
+def test_no_line_is_printed_after_the_first_piece_of_an_answer(pieces):
+  joined = list(with_start_joined(pieces))
+  assert joined[0] == "".join(pieces[:2]) and joined[1:] == pieces[2:]
 
 
 def test_the_end_of_input_ends_the_line_of_the_prompt(terminal, capsys, monkeypatch):

@@ -17,7 +17,7 @@ from filax.checkpoint.tree import flatten_tree
 from filax.cli.main import main
 from filax.evals.results import read_results
 from filax.hub.shared_config import shared_config
-from filax.testing import evaluation_results, tiny_checkpoint
+from filax.testing import evaluation_results, qwen2_folder, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -211,6 +211,32 @@ def test_an_export_is_described_by_its_own_config(run, tmp_path, capsys):
   assert "| llm | qwen2 |" in card and "| merger | weighted |" in card
   assert "?" not in card.partition("## Model")[2]
   assert filax.load(tmp_path / "hub").ask(None, "What?") == filax.load(run).ask(None, "What?")
+
+
+def test_adapters_for_peft_have_a_card_for_peft(tmp_path, capsys):
+  folder = tmp_path / "adapters"
+  folder.mkdir()
+  settings = dict(peft_type="LORA", base_model_name_or_path="/lab/secret/base")
+  (folder / "adapter_config.json").write_text(json.dumps(settings))
+  (folder / "adapter_model.safetensors").write_bytes(b"")
+  code, _, err = push(str(folder), tmp_path, capsys)
+  assert code == 0, err
+  card = (tmp_path / "hub/README.md").read_text()
+  assert 'library_name: "peft"' in card and "PeftModel.from_pretrained" in card
+  assert "filax.load" not in card, "it refuses adapters without their model"
+  published = json.loads((tmp_path / "hub/adapter_config.json").read_text())
+  assert published == settings | dict(base_model_name_or_path="base")
+  assert json.loads((folder / "adapter_config.json").read_text()) == settings
+  push(str(folder), tmp_path, capsys, "--base-model", "me/base")
+  assert "me/base, loaded with transformers" in (tmp_path / "hub/README.md").read_text()
+
+
+def test_a_language_model_alone_is_not_asked_about_a_video(tmp_path, capsys):
+  folder = qwen2_folder.write_qwen2_folder(tmp_path / "qwen2")
+  code, _, err = push(str(folder), tmp_path, capsys)
+  assert code == 0, err
+  card = (tmp_path / "hub/README.md").read_text()
+  assert "session.ask(None, " in card and '"text-generation"' in card
 
 
 def test_a_folder_that_is_not_there_leaves_nothing(tmp_path, capsys):

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from filax.cli import checkpoint_options, options
-from filax.cli.terminal import printable
+from filax.cli.terminal import printable, with_start_joined
 from filax.infer.answer_settings import MOST_ANSWERS
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
   for question in _questions(args):
     try:
       answers = _ask(conversation, question, args)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:  # OSError is that of a closed or full output.
       _print_error(args, question, error)
       if args.question is not None:
         raise
@@ -92,7 +92,7 @@ def _ask(conversation, question: str, args: argparse.Namespace):
   has grown too long starts again with the question.
   """
   streamed = _stream_answer(conversation, question, args)
-  for piece in streamed:
+  for piece in with_start_joined(streamed):
     if not args.json:
       print(printable(piece), end="", flush=True)
   if not args.json:
@@ -121,11 +121,18 @@ def _stream_answer(conversation, question: str, args: argparse.Namespace):
   try:
     return conversation.stream(question, **settings)
   except ValueError as error:
-    if not conversation.turns:
+    turns = conversation.turns
+    if not turns:
       raise
-    print(f"filax chat: {error} The talk starts anew.", file=sys.stderr)
+    reason = str(error)
   conversation.forget()
-  return conversation.stream(question, **settings)
+  try:
+    streamed = conversation.stream(question, **settings)
+  except ValueError:
+    conversation.turns = turns  # The question alone is too long: the talk goes on without it.
+    raise
+  print(f"filax chat: {reason} The talk starts anew.", file=sys.stderr)
+  return streamed
 
 
 def _questions(args: argparse.Namespace) -> Iterable[str]:

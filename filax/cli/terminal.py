@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model says, on a terminal."""
 
+from collections.abc import Iterable, Iterator
+import itertools
 import sys
 import unicodedata
 
@@ -20,3 +22,14 @@ def printable(text: str) -> str:
     is_control = unicodedata.category(letter) == "Cc" and letter not in _KEPT
     letters.append(f"\\x{ord(letter):02x}" if is_control else letter)
   return "".join(letters)
+
+
+def with_start_joined(pieces: Iterable[str]) -> Iterator[str]:
+  """The pieces of an answer, with the first two as one.
+
+  The program of the second is compiled when it is asked for, and a line on stderr says so, which
+  would stand in the middle of the answer.
+  """
+  rest = iter(pieces)
+  yield "".join(itertools.islice(rest, 2))
+  yield from rest

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from filax.cli import checkpoint_options, options
-from filax.cli.terminal import printable
+from filax.cli.terminal import printable, with_start_joined
 
 QUESTION = "What happens?"
 DESCRIPTION = """Answer questions about a video while it plays.
@@ -199,7 +199,7 @@ class _Watch:
     args = self._args
     if not args.json:
       print(f"[{self._asked_at:.1f} s] {question}", flush=True)
-    for piece in streamed:
+    for piece in with_start_joined(streamed):
       if not args.json:
         print(printable(piece), end="", flush=True)
     if not args.json:

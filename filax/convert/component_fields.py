@@ -13,13 +13,15 @@ from filax.models import components
 
 ASKED = ("theta",)  # Its default differs from transformers'.
 _AT_LEAST_1 = ("positions",)  # Sizes that have a default.
+_LARGEST = 1 << 20  # A size above it is damage, and its tensors are beyond 64-bit numbers.
+_MOST_LAYERS = 10_000
 
 
 def with_types(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
   """The part with float values in float fields.
 
   For example 1000000 for the base of rotations. Raises ValueError if a numeric field has no number,
-  a size is below 1, a float is not above 0, or a switch is neither true nor false.
+  a size is out of range, a float is not above 0, or a switch is neither true nor false.
   """
   part = dict(part)
   if "name" not in part:
@@ -45,7 +47,11 @@ def _number(role: str, field: dataclasses.Field, value: Any) -> int | float:
   if is_float:
     limit = " above 0"
     fits = fits and 0 < value < math.inf
-  elif _is_required(field) or field.name in _AT_LEAST_1:
+  elif _is_required(field):
+    largest = _MOST_LAYERS if field.name == "depth" else _LARGEST
+    limit = f" of 1 to {largest}"
+    fits = fits and 1 <= value <= largest
+  elif field.name in _AT_LEAST_1:
     limit = " of at least 1"
     fits = fits and value >= 1
   if not fits:

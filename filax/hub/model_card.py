@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+_FILAX = "[FiLax](https://pypi.org/project/filax/)"
 _COUNTS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -20,6 +21,7 @@ class CardFacts:
   results: the result.json of evaluations.
   fingerprint: the fingerprint of the plan of rows.
   license_name, base_model: "" if unknown.
+  adapters: whether the folder holds adapters for PEFT, and no model.
   """
 
   repo: str
@@ -32,6 +34,7 @@ class CardFacts:
   fingerprint: str
   license_name: str = ""
   base_model: str = ""
+  adapters: bool = False
 
 
 def write_card(facts: CardFacts) -> str:
@@ -40,9 +43,8 @@ def write_card(facts: CardFacts) -> str:
   sections = [
     _head(facts),
     f"# {name}",
-    "A video language model for [FiLax](https://pypi.org/project/filax/), written from its run by "
-    f"`filax push` (FiLax {facts.version}).",
-    _usage(facts),
+    f"{_kind(facts)}, written by `filax push` ({_FILAX} {facts.version}).",
+    _adapter_usage(facts) if facts.adapters else _usage(facts),
     _model(facts),
     _data(facts),
     _training(facts),
@@ -55,8 +57,8 @@ def _head(facts: CardFacts) -> str:
   """The YAML head; JSON values are YAML."""
   llm = facts.config.get("model", {}).get("llm", {}).get("name", "")
   head: dict[str, Any] = dict(
-    library_name="filax",
-    pipeline_tag="video-text-to-text",
+    library_name="peft" if facts.adapters else "filax",
+    pipeline_tag="video-text-to-text" if _sees_videos(facts) else "text-generation",
     tags=list(filter(None, ("video", "jax", "filax", llm))),
   )
   if facts.license_name:
@@ -84,7 +86,34 @@ def _index_entry(result: Mapping[str, Any]) -> dict[str, Any]:
   )
 
 
+def _sees_videos(facts: CardFacts) -> bool:
+  """Whether the model has an encoder; also of a folder that does not describe its model."""
+  model = facts.config.get("model", {})
+  return not model or "encoder" in model
+
+
+def _kind(facts: CardFacts) -> str:
+  if facts.adapters:
+    return "Low-rank adapters for [PEFT](https://huggingface.co/docs/peft)"
+  return "A video language model" if _sees_videos(facts) else "A language model"
+
+
+def _adapter_usage(facts: CardFacts) -> str:
+  base = facts.base_model or "the model that they were trained over"
+  return f"""## Use
+
+```python
+from peft import PeftModel
+
+base = ...  # {base}, loaded with transformers.
+model = PeftModel.from_pretrained(base, "{facts.repo}")
+```"""
+
+
 def _usage(facts: CardFacts) -> str:
+  question = '"lecture.mp4", "When is the proof finished?"'
+  if not _sees_videos(facts):
+    question = 'None, "When was the theorem proved?"'
   return f"""## Use
 
 ```python
@@ -92,7 +121,7 @@ import filax
 from huggingface_hub import snapshot_download
 
 session = filax.load(snapshot_download("{facts.repo}"))
-print(session.ask("lecture.mp4", "When is the proof finished?"))
+print(session.ask({question}))
 ```"""
 
 
@@ -107,6 +136,8 @@ def _model(facts: CardFacts) -> str:
     rest = ", ".join(f"{key} {value}" for key, value in part.items() if _is_plain(value))
     count = facts.parameters.get(role, 0)
     rows.append(f"| {role} | {name} | {rest} | {_short(count) if count else '-'} |")
+  if not rows:
+    return ""
   table = ["| part | name | settings | parameters |", "|---|---|---|---|", *rows]
   infer = facts.config.get("infer", {})
   sampling = infer.get("sampling", {})

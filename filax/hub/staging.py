@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from filax import files, released
-from filax.checkpoint import store
+from filax.checkpoint import safe_files, store
 from filax.checkpoint.tuples import as_tuples
+from filax.convert.peft_out import CONFIG_FILE as ADAPTER_CONFIG
 from filax.evals.results import read_results
 from filax.hub.model_card import CardFacts, write_card
 from filax.hub.shared_config import shared_config
@@ -134,8 +135,18 @@ def _stage_exported(source: pathlib.Path, out: pathlib.Path, published: Publishe
   if not source.is_dir():
     raise ValueError(f"{source} is a file. Give the folder of a run or of an export.")
   _copy(source, out, EXPORTED)
+  if (out / ADAPTER_CONFIG).exists():
+    _name_base(out / ADAPTER_CONFIG, published.base_model)
   config = shared_config(released.described_config(source))
   _write_card(source, out, published, config, {})
+
+
+def _name_base(file: pathlib.Path, base_model: str) -> None:
+  """Replaces the path of the base of adapters by its name on the hub, or by its last part."""
+  settings = safe_files.read_json(file)
+  base = base_model or pathlib.PurePath(str(settings.get("base_model_name_or_path") or "")).name
+  file.unlink()  # It may be a link to the file of the user.
+  file.write_text(json.dumps(settings | dict(base_model_name_or_path=base), indent=2) + "\n")
 
 
 def _write_card(
@@ -161,6 +172,7 @@ def _write_card(
     fingerprint=plan_record.read_plan(run)["fingerprint"],
     license_name=published.license_name,
     base_model=published.base_model,
+    adapters=(out / ADAPTER_CONFIG).exists(),
   )
   (out / CARD).write_text(write_card(facts))
 

@@ -390,6 +390,7 @@ def check_prompts(model: VideoLM, prompts: Sequence[Sequence[int]], max_new_toke
   if longest + max_new_tokens > context_length(model):
     raise ValueError(
       f"A prompt of {longest} tokens and max_new_tokens={max_new_tokens} exceed the context of "
-      f"{context_length(model)}. Lower config.infer.sampling.frames or max_new_tokens, or set "
+      f"{context_length(model)}. Shorten the question, lower the number of frames "
+      "(config.infer.sampling.frames) or max_new_tokens, or set "
       f"config.model.llm.yarn=(factor, {model.llm.positions})."
     )

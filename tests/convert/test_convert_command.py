@@ -215,7 +215,7 @@ def test_an_index_that_says_nothing(index, tmp_path, capsys):
 @pytest.mark.parametrize(
   ("argv", "sentence"),
   [
-    (("--set", "llm.depth=two"), "llm.depth is 'two', but must be a number of at least 1"),
+    (("--set", "llm.depth=two"), "llm.depth is 'two', but must be a number of 1 to 10000"),
     (("--set", "llm.heads=0"), "Give --set llm.heads=..."),
     (("--set", "llm.colour=1"), "takes no 'colour'"),
     (("--set", "llm"), "ROLE.FIELD=VALUE"),

@@ -165,6 +165,8 @@ def test_a_config_that_is_incomplete_is_one_sentence(config, tmp_path):
     dict(rms_norm_eps=-1.0),
     dict(rope_theta=0.0, rope_parameters=None),
     dict(max_position_embeddings=0),
+    dict(hidden_size=10**30),
+    dict(num_hidden_layers=10**9),
     dict(tie_word_embeddings="false"),
     dict(rope_parameters=dict(rope_type="yarn", rope_theta=1e6, factor=-1.0)),
     dict(rope_parameters=dict(rope_type="yarn", original_max_position_embeddings="x")),

@@ -3,6 +3,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from PIL import Image
 import pytest
 
 from filax.cli import chat
+from filax.cli.errors import BROKEN_PIPE
 from filax.cli.main import main
 from filax.infer import generate
 from filax.testing import clips, tiny_checkpoint
@@ -73,10 +75,23 @@ def test_a_talk_that_grows_too_long_starts_anew_with_the_question(run, video, ca
 
 def test_a_question_that_cannot_be_asked_is_a_line(run, video, capsys, monkeypatch):
   long = "circle " * 12_000
-  rows, _ = lines_of_json(run, video, monkeypatch, capsys, f"What?\n{long}\nAnd?\n")
+  rows, err = lines_of_json(run, video, monkeypatch, capsys, f"What?\n{long}\nAnd?\n")
   assert [row["question"] for row in rows] == ["What?", long.strip(), "And?"]
   assert ["answer" in row for row in rows] == [True, False, True]
   assert "exceed the context" in rows[1]["error"]
+  assert rows[2]["prompt_tokens"] > rows[0]["prompt_tokens"], "the talk goes on"
+  assert "starts anew" not in err
+
+
+def test_a_closed_output_ends_the_talk(run, video, monkeypatch):
+  words = ["chat", "--checkpoint", run, "--video", video]
+  monkeypatch.setattr(sys, "stdin", io.StringIO("What?\n" * 50))
+  reader, writer = os.pipe()
+  os.close(reader)
+  with os.fdopen(writer, "w") as closed:
+    monkeypatch.setattr(sys, "stdout", closed)
+    assert main(words) == BROKEN_PIPE
+  assert sys.stdin.read is not None
 
 
 def test_an_error_is_a_line_of_json_as_well(run, video, tmp_path, capsys, monkeypatch):
