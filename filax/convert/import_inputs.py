@@ -125,10 +125,15 @@ def _described_parts(
   config = config_in.read_config_json(Path(path), request.components)
   if not config or (request.config and not config_in.config_family(config)):
     return {}
+  described = config_in.architecture(config)
   parts = {}
-  for key, value in config_in.architecture(config).items():
+  for key, value in described.items():
     if key in roles or (key not in PARTS and path == request.source):
       parts[key] = value
+  for role in ("encoder", "llm"):
+    if roles == (role,) and role not in described:
+      present = " and ".join(part for part in PARTS if part in described)
+      raise ValueError(f"--{role} {path} holds no {role}: its config.json describes {present}.")
   return parts
 
 

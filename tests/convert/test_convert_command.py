@@ -229,6 +229,12 @@ def test_what_cannot_be_meant(argv, sentence, tmp_path, capsys):
   assert sentence in refused(capsys, tmp_path / "run", "from", "--source", source, *argv)
 
 
+def test_a_language_model_is_no_encoder(tmp_path, capsys):
+  llm = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
+  said = refused(capsys, tmp_path / "run", "from", "--encoder", llm)
+  assert f"--encoder {llm} holds no encoder: its config.json describes llm." in said
+
+
 @pytest.mark.parametrize(
   ("argv", "sentence"),
   [
