@@ -80,7 +80,7 @@ def llama3_settings(rope: Mapping[str, Any]) -> tuple[float, float, float, int]:
 
 
 def _check_positive(kind: str, key: str, value: Any) -> None:
-  """Raises ValueError for a setting of rotary positions that is no number above 0."""
+  """Raises ValueError for anything but a number above 0."""
   fits = isinstance(value, int | float) and not isinstance(value, bool)
   if not fits or not 0 < value < math.inf:
     raise ValueError(f"rope of type {kind!r} has {key}={value!r}, which is no value of it.")

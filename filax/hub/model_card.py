@@ -87,7 +87,10 @@ def _index_entry(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sees_videos(facts: CardFacts) -> bool:
-  """Whether the model has an encoder; also of a folder that does not describe its model."""
+  """Whether the model has an encoder.
+
+  True for a folder that does not describe its model.
+  """
   model = facts.config.get("model", {})
   return not model or "encoder" in model
 

@@ -142,7 +142,10 @@ def _stage_exported(source: pathlib.Path, out: pathlib.Path, published: Publishe
 
 
 def _name_base(file: pathlib.Path, base_model: str) -> None:
-  """Replaces the path of the base of adapters by its name on the hub, or by its last part."""
+  """Replaces the path of the base of adapters.
+
+  By its name on the hub, or by the last part of the path.
+  """
   settings = safe_files.read_json(file)
   base = base_model or pathlib.PurePath(str(settings.get("base_model_name_or_path") or "")).name
   file.unlink()  # It may be a link to the file of the user.

@@ -37,7 +37,7 @@ _NUMBERS: Mapping[str, tuple[str, type]] = dict(
   seed=("seed", int),
   n=("answers", int),
 )
-_IN_RANGE: Mapping[str, Any] = dict(max_new_tokens=1, temperature=0.0, top_p=1.0, top_k=0)
+_IN_RANGE: dict[str, Any] = dict(max_new_tokens=1, temperature=0.0, top_p=1.0, top_k=0)
 _OTHERS = (
   *("model", "messages", "stream", "stream_options", "stop", "stop_strings"),
   *("selector", "dropout", "images_as_video", "uuid", "multi_modal_uuids"),
@@ -141,7 +141,10 @@ def _settings(body: Mapping[str, Any]) -> AnswerSettings:
 
 
 def _check_range(name: str, value: float, field: str) -> None:
-  """Raises RequestError that calls a setting out of range by its name in the request."""
+  """Raises RequestError for a setting out of range.
+
+  The error calls it by its name in the request.
+  """
   try:
     check_answer_settings(**(_IN_RANGE | {name: value}))
   except ValueError as error:
