@@ -5,6 +5,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+# Commands and tests start hundreds of processes: bytecode is kept, also where the environment says no.
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test check docs test-long fuzz soak plan test-newest test-newest-python test-transformers4 \
   test-lmms-eval lint types setup clean
 

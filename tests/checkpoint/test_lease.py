@@ -141,7 +141,7 @@ def test_a_dead_number_of_another_host_proves_nothing(tmp_path, changes):
   thread.start()
   try:
     with pytest.raises(Held, match=rf"process {dead.pid} on host"):
-      Lease(tmp_path, 3.0).__enter__()
+      Lease(tmp_path, 30.0).__enter__()  # Sooner, at its first beat.
   finally:
     ended.set()
     thread.join()

@@ -119,15 +119,30 @@ BAD = {
 }
 
 
+@pytest.fixture(scope="module")
+def bad_records(tmp_path_factory):
+  """(path, result, lines of bad.txt) of captions of which the first are bad, one a reason."""
+  folder = tmp_path_factory.mktemp("bad_records")
+  records = [caption_record(number) for number in range(60)]
+  for record, (change, _) in zip(records, BAD.values(), strict=False):
+    record |= change
+  path = write_captions(folder, records, "a_cap.jsonl")
+  result = make([path], folder / "out", count=3)
+  return path, result, (folder / "out" / "bad.txt").read_text().splitlines()
+
+
+def test_nothing_but_bad_records_is_left_out(bad_records):
+  _, result, lines = bad_records
+  assert list(reasons(result)) == list(range(1, len(BAD) + 1))
+  assert len(lines) == len(BAD)
+
+
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_record_is_left_out_with_its_reason(tmp_path, name):
-  change, reason = BAD[name]
-  records = [caption_record(number) for number in range(40)]
-  records[5] |= change
-  path = write_captions(tmp_path, records, "a_cap.jsonl")
-  result = make([path], tmp_path / "out", count=3)
-  assert list(reasons(result)) == [6] and reason in reasons(result)[6]
-  assert (tmp_path / "out" / "bad.txt").read_text().startswith(f"{path}:6: ")
+def test_a_bad_record_is_left_out_with_its_reason(bad_records, name):
+  path, result, lines = bad_records
+  number = list(BAD).index(name) + 1
+  assert BAD[name][1] in reasons(result)[number]
+  assert lines[number - 1].startswith(f"{path}:{number}: ")
 
 
 def test_clips_without_a_file_are_left_out(tmp_path):

@@ -11,7 +11,7 @@ from free_ports import free_port
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run(script: str, *arguments: str, processes: int = 2, seconds: float = 60):
+def run(script: str, *arguments: str, processes: int = 2, seconds: float = 200):
   """(exit code, stdout, stderr) of every process of tests/parallel/<script>."""
   shared = dict(
     JAX_PLATFORMS="cpu",

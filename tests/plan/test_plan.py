@@ -21,7 +21,7 @@ def plan(*argv, code=0):
     [sys.executable, "-m", "filax", "plan", *argv],
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=900,
     env=os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=""),
   )
   assert done.returncode == code, done.stderr[-2000:]
@@ -75,7 +75,7 @@ def test_slices_are_joined_along_data():
     [sys.executable, "-c", program],
     capture_output=True,
     text=True,
-    timeout=120,
+    timeout=300,
     check=False,
     env=os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=""),
   )

@@ -25,7 +25,7 @@ def plan():
     [*words, "--dropout", f"off,{DROPOUT}"],
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=900,
     env=os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=""),
   )
   assert done.returncode == 0, done.stderr[-2000:]

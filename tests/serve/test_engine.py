@@ -211,7 +211,9 @@ def test_a_client_that_leaves_costs_at_most_two_chunks(engine):
   handle.cancel()
   for _ in pieces:
     pass
-  time.sleep(0.5)
+  deadline = time.monotonic() + 60
+  while engine.gauges()["filax_running"] and time.monotonic() < deadline:
+    time.sleep(0.02)
   assert engine.counters.sum_of("filax_chunks_total") - before <= 2
   assert engine.gauges()["filax_running"] == 0
 
@@ -228,11 +230,17 @@ def test_a_read_that_hangs_ends_its_request_alone(session, videos, monkeypatch):
   limits = with_changes(LIMITS, ["decode_seconds=1"])
   engine = Engine(session, limits, readers=1)
   whole_text(engine.submit(ask(video=videos[1], max_new_tokens=2)))
+  reached = threading.Event()
   release = threading.Event()
+
+  def hang(*args):
+    reached.set()
+    release.wait(20)
+
   with monkeypatch.context() as patch:
-    patch.setattr("filax.infer.video.decode_extent", lambda *args: release.wait(20))
+    patch.setattr("filax.infer.video.decode_extent", hang)
     hanging = engine.submit(ask(video=videos[2], max_new_tokens=2))
-    time.sleep(0.1)
+    assert reached.wait(60)
   start = time.monotonic()
   assert whole_text(engine.submit(ask(video=videos[1], max_new_tokens=2))) is not None
   with pytest.raises(RequestError, match="took more than") as caught:

@@ -124,7 +124,7 @@ def test_a_request_beyond_a_limit(serve, media, limit, value, body, status, code
 
 def test_requests_that_wait(serve):
   client, engine = serve(waiting=1, waiting_seconds=0.3)
-  busy = engine.on_device(time.sleep, 1.0)
+  busy = engine.on_device(time.sleep, 3.0)
   check_error(client.post(CHAT, json=question(max_tokens=2)), 503, "queue_timeout", "waiting_sec")
   engine.limits = dataclasses.replace(engine.limits, waiting=0)
   check_error(client.post(CHAT, json=question(max_tokens=2)), 429, "queue_full", "waiting")
@@ -132,14 +132,14 @@ def test_requests_that_wait(serve):
 
 
 def test_uploads(serve):
-  client, _ = serve(file_bytes=100, upload_bytes=50, upload_seconds=0.2)
+  client, _ = serve(file_bytes=100, upload_bytes=50, upload_seconds=1.5)
   upload = {"file": ("a", b"x" * 60)}
   check_error(client.post("/v1/files", files=upload), 507, "upload_quota", "upload_bytes")
   large = {"file": ("a", b"x" * 100_000)}
   check_error(client.post("/v1/files", files=large), 413, "too_large", "file_bytes")
   kept = client.post("/v1/files", files={"file": ("a", b"x")}).json()["id"]
   assert client.get(f"/v1/files/{kept}").status_code == 200
-  time.sleep(0.3)
+  time.sleep(1.6)
   check_error(client.get(f"/v1/files/{kept}"), 404, "file_not_found", "")
 
 
@@ -166,14 +166,14 @@ def test_a_url_that_is_slow(serve, monkeypatch, dripped):
 
 
 def test_live_sessions(serve, media):
-  client, _ = serve(live_sessions=1, live_frames=1, live_seconds=0.3, live_tokens=64)
+  client, _ = serve(live_sessions=1, live_frames=1, live_seconds=1.5, live_tokens=64)
   name = client.post("/v1/live").json()["id"]
   check_error(client.post("/v1/live"), 429, "too_many_sessions", "live sessions")
   url = picture(media)["image_url"]["url"]
   body = dict(frames=[url, url], times=[0.0, 1.0])
   reply = client.post(f"/v1/live/{name}/frames", json=body)
   check_error(reply, 400, "invalid_value", "live_frames")
-  time.sleep(0.4)
+  time.sleep(1.6)
   check_error(client.get(f"/v1/live/{name}"), 404, "session_not_found", "")
 
 

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from filax.checkpoint import safe_files
 
 SUFFIX = ".gguf"
@@ -76,8 +78,23 @@ def _open_reader(path: Path) -> Any:
       f"{path.name} is a GGUF file: install the library that reads it with "
       f"pip install 'filax[gguf]'."
     ) from None
+
+  class Reader(gguf.GGUFReader):
+    """The library's reader on a plain view of the mapped file.
+
+    It slices the file once for each word of a vocabulary, and slicing a np.memmap is slow.
+    """
+
+    @property
+    def data(self) -> np.ndarray:
+      return self._data
+
+    @data.setter
+    def data(self, mapped: np.ndarray) -> None:
+      self._data: np.ndarray = mapped.view(np.ndarray)
+
   try:
-    return gguf.GGUFReader(path)
+    return Reader(path)
   except Exception as error:  # The library raises many kinds for a damaged file.
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise ValueError(f"{path.name} is cut short or no GGUF file ({reason}).") from None
