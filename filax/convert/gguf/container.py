@@ -86,12 +86,12 @@ def _open_reader(path: Path) -> Any:
     """
 
     @property
-    def data(self) -> np.ndarray:
+    def data(self) -> Any:
       return self._data
 
     @data.setter
     def data(self, mapped: np.ndarray) -> None:
-      self._data: np.ndarray = mapped.view(np.ndarray)
+      self._data: Any = mapped.view(np.ndarray)
 
   try:
     return Reader(path)
