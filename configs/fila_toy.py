@@ -80,4 +80,4 @@ def _set_stage2(c, corpus: str):
   c.data.sampling.frames = GROUPS * SIZE
   c.data.rows = (common.row_shape(frames=GROUPS * SIZE, positions=108),)
   c.batch = 8
-  c.steps = 1400
+  c.steps = 1800
