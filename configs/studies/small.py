@@ -63,7 +63,7 @@ def fila_see() -> ConfigDict:
 
 
 def fila_answer(merger: str = "weighted", stage: str = "vision", frames: int = 0) -> ConfigDict:
-  """Learns to answer from 24 frames, which a merger reduces to 8. The encoder is frozen.
+  """Learns to answer from 24 frames, which a merger reduces to 8.
 
   frames: if not 0, the model sees this number of frames instead, and none are merged.
   """
@@ -71,8 +71,6 @@ def fila_answer(merger: str = "weighted", stage: str = "vision", frames: int = 0
   set_merger(c, dict(name=merger), stage)
   c.data.train = ((TRAIN, "all"),)
   c.data.rows = (common.row_shape(frames=GROUPS * SIZE, positions=GROUPS * 4 + TEXT),)
-  c.optim.rates = (*vcf_toy.FROZEN, *c.optim.rates)
-  c.steps = 2000
   c.infer = c.infer.to_dict() | uniform(GROUPS * SIZE)
   if frames:
     c.model.selector = dict(name="uniform", size=1)
