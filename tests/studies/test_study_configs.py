@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every study builds, small and with the 7B, and claims only what it measures."""
 
+import json
+import pathlib
+
 from ml_collections import ConfigDict
 import pytest
 
@@ -8,10 +11,12 @@ from data_pipelines.synthesis.world.recipe import read_recipe
 from filax.cli import study
 from filax.models import components
 from filax.settings import check_settings
+from filax.studies.study_hash import cell_hash
 from filax.studies.study_run import check_run
 from filax.studies.study_units import answering_selector
 
 WITHOUT_PARAMETERS = ("tome", "uneven", "pixel_shuffle")
+CELLS = pathlib.Path(__file__).parents[2] / "docs/evidence/cells"
 NAMES = sorted(path.stem for path in study.STUDIES.glob("[fv]*_*.py"))
 
 
@@ -39,6 +44,16 @@ def test_runs_and_cells_build(name, argument):
       answering_selector(config["infer"], cell).groups(
         cell.infer.get("sampling", config["infer"]["sampling"])["frames"]
       )
+
+
+def test_published_cells_are_of_todays_configs():
+  """So a new rate in configs/fila_toy.py cannot outdate them unseen."""
+  paths = sorted(CELLS.glob("*/*.seed*.json"))
+  assert paths
+  for path in paths:
+    cell = json.loads(path.read_text())
+    design = design_of(cell["study"], "")
+    assert cell_hash(design, design.cells[cell["cell"]], cell["seed"]) == cell["hash"], path
 
 
 @pytest.mark.slow
