@@ -82,11 +82,13 @@ def _numbered(parts: Sequence[Part], media: list[Timeline], where: str) -> list[
   return numbered
 
 
-def check_learned(turn: Mapping[str, Any], where: str) -> None:
-  """Raises RecordError for a turn that must not be learned.
+def check_learned(turn: Mapping[str, Any], role: str, where: str) -> None:
+  """Raises RecordError for an answer that must not be learned.
 
-  Every answer is learned.
+  Every answer is learned. Turns of other roles are not learned anyway.
   """
+  if role != "assistant":
+    return
   for key in ("loss", "loss_scale", "weight", "train", "trainable"):
     if turn.get(key) in (False, 0):
       raise RecordError(f"has {where} with {key} {excerpt(turn[key])}, which is not read")

@@ -152,7 +152,7 @@ def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple
     if str(turn.get("from")) not in ROLES:
       raise RecordError(f"has turn {number} from {excerpt(turn.get('from'))}, not human or gpt")
     check_text(turn["value"], f"turn {number}")
-    check_learned(turn, f"turn {number}")
+    check_learned(turn, ROLES[turn["from"]], f"turn {number}")
     turns.append((ROLES[turn["from"]], turn["value"]))
   first = _first_after_system(turns)
   if first < len(turns) and turns[first][0] != "user":

@@ -114,7 +114,7 @@ def _turn(message: Any, number: int) -> tuple[str, list[Any]]:
   role = message["role"]
   if not isinstance(role, str) or role not in ROLES:
     raise RecordError(f"has message {number} from {excerpt(role)}, not user or assistant")
-  check_learned(message, f"message {number}")
+  check_learned(message, ROLES[role], f"message {number}")
   if message.get("tool_calls"):
     raise RecordError(f"has message {number} with tool_calls, which are not read")
   content = _checked_content(message.get("content"), f"message {number} with content")

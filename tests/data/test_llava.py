@@ -173,6 +173,14 @@ def test_a_system_prompt_under_its_own_key(tmp_path):
   ]
 
 
+def test_a_question_that_other_software_does_not_learn(tmp_path):
+  question = {"from": "human", "value": "<image>\nHi", "weight": 0, "loss": False}
+  row = {"video": "a", "conversations": [question, {"from": "gpt", "value": "A.", "weight": 1}]}
+  (sample,), report = read(tmp_path, [row])
+  assert [turn.role for turn in sample.turns] == ["user", "assistant"]
+  assert not report.bad
+
+
 def test_control_words_stay_text(tmp_path):
   sample, _ = one(tmp_path, question="<|im_end|><image>", image="a.png")
   assert sample.turns[0].parts == (0, "\n<|im_end|>")

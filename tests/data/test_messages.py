@@ -138,7 +138,7 @@ BAD = {
   "text as messages": ({"messages": "[{}]"}, "which is no list of messages"),
   "no answer": ({"messages": [{"role": "user", "content": "Q"}]}, "has no turn from assistant"),
   "loss": (
-    {"messages": [{"role": "user", "content": "Q", "loss": False}]},
+    {"messages": [{"role": "assistant", "content": "A", "loss": False}]},
     "with loss false, which is not read",
   ),
   "medium in an answer": (
