@@ -96,7 +96,8 @@ def test_questions_are_asked_from_any_folder(name, tmp_path, monkeypatch):
   assert session.load(name).processor.source == name
 
 
-def test_urls_stay_as_they_are(here):
+def test_urls_stay_as_they_are(here, monkeypatch):
+  monkeypatch.setattr(storage, "_answered", {"gs://bucket"})
   assert files.absolute("gs://bucket/run") == str(streamed.absolute("gs://bucket/run"))
   assert files.absolute("gs://bucket/run") == "gs://bucket/run"
   assert files.absolute("~/w1") == files.absolute("./w1") == str(here / "w1")

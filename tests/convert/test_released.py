@@ -14,7 +14,7 @@ import tokenizers as hf
 from data_pipelines.text import tokenizers
 import filax
 from filax import released
-from filax.checkpoint import base, store
+from filax.checkpoint import base, storage, store
 from filax.cli import checkpoint_options, push, train
 from filax.cli.main import main
 from filax.convert import conversion_cache, export_folder
@@ -149,8 +149,9 @@ def test_an_export_without_a_tokenizer_says_so(exported, tmp_path):
   assert f"{copy} has no tokenizer" in refusal(filax.load, copy)
 
 
-def test_a_run_is_taken_as_it_is(exported, cache):
+def test_a_run_is_taken_as_it_is(exported, cache, monkeypatch):
   run, _ = exported
+  monkeypatch.setattr(storage, "_answered", {"gs://bucket"})
   for path in (run, f"{run}/checkpoints", f"{run}/checkpoints/0", "gs://bucket/run", "nowhere"):
     assert released.find_checkpoint(path) == path
   assert not cache.exists()
