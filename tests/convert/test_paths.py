@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from filax import files
-from filax.checkpoint import store, streamed
+from filax.checkpoint import storage, store, streamed
 from filax.cli import main as command
 from filax.infer import session
 from filax.testing import clips, manifests, qwen2_folder, tiny_checkpoint
