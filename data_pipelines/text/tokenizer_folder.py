@@ -21,9 +21,9 @@ def load_if_present(folder: pathlib.Path, remedy: str = _REMEDY) -> tokenizers.T
 
 
 def remove_others(folder: pathlib.Path, saved: tokenizers.Tokenizer) -> None:
-  """Removes what another tokenizer saved in a folder, after `saved` was saved there.
+  """Removes the files of other tokenizers from a folder.
 
-  Readers could prefer the other one, or use its chat template.
+  saved: the tokenizer that was saved there last. Readers could prefer the other one, or use its chat template.
   """
   names = {tokenizers.JsonTokenizer.filename, tokenizers.SentencePieceTokenizer.filename}
   names.discard(saved.filename)
