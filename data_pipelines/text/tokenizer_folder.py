@@ -23,7 +23,8 @@ def load_if_present(folder: pathlib.Path, remedy: str = _REMEDY) -> tokenizers.T
 def remove_others(folder: pathlib.Path, saved: tokenizers.Tokenizer) -> None:
   """Removes the files of other tokenizers from a folder.
 
-  saved: the tokenizer that was saved there last. Readers could prefer the other one, or use its chat template.
+  saved: the tokenizer that was saved there last. Readers could prefer another one, or use its chat
+  template.
   """
   names = {tokenizers.JsonTokenizer.filename, tokenizers.SentencePieceTokenizer.filename}
   names.discard(saved.filename)

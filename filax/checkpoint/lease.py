@@ -177,7 +177,10 @@ class Lease:
 
 
 def holder_run(workdir: epath.PathLike) -> str:
-  """The `run` of the lease in a workdir; "" without one. Raises OSError."""
+  """The `run` of the lease in a workdir; "" without one.
+
+  Raises OSError.
+  """
   content = small_file.open_small_file(workdir, FILE_NAME).read_content()
   holder = owner.decode_owner(content) if content is not None else None
   return holder.run if holder is not None else ""

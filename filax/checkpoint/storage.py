@@ -235,7 +235,10 @@ def quiet_background_writes() -> None:
 
 
 def error_number(error: BaseException) -> int:
-  """The errno of an exception, also of TensorStore's; 0 if it has none."""
+  """The errno of an exception; 0 if it has none.
+
+  TensorStore has it in its message.
+  """
   match = _CODE.search(str(error))
   if match is not None:
     return int(match[1])

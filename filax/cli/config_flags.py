@@ -88,7 +88,8 @@ def _parse_flags(
 def _check_parts(words: Sequence[str]) -> None:
   """Raises ValueError for a flag that names no setting.
 
-  It may name a part of a tuple or of a number. words: those of a command with a config that can be read without its overrides.
+  It may name a part of a tuple or of a number. words: those of a command with a config that can be
+  read without its overrides.
   """
   flag_values = flags.FlagValues()
   config_words = [word for word in words if not word.lstrip("-").startswith("config.")]
