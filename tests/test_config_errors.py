@@ -53,5 +53,6 @@ def test_a_base_without_a_folder(words):
   ],
 )
 def test_a_flag_that_names_no_whole_setting(flag, message):
+  words = ["--config=fila_stage4", flag, "--workdir", "../runs/a..b"]
   with pytest.raises(ValueError, match=message):
-    config_flags.read_config(["--config=fila_stage4", flag])
+    config_flags.read_config(words, workdir="")

@@ -86,34 +86,40 @@ def _parse_flags(
 
 
 def _check_parts(words: Sequence[str]) -> None:
-  """Raises ValueError for a flag that names no setting.
+  """Raises ValueError for a flag that sets a part of a setting.
 
-  It may name a part of a tuple or of a number. words: those of a command with a config that can be
-  read without its overrides.
+  words: those of a command with a config that can be read without its overrides.
   """
+  overrides = [word for word in words if re.match("--?config[.]", word)]
+  others = [word for word in words if word not in overrides]
   flag_values = flags.FlagValues()
-  config_words = [word for word in words if not word.lstrip("-").startswith("config.")]
   config_flag = config_flags.DEFINE_config_file(
-    "config", None, flag_values=flag_values, sys_argv=config_words
+    "config", None, flag_values=flag_values, sys_argv=others
   )
-  flag_values(config_words, known_only=True)
-  for word in words:
-    path, _, _ = word.lstrip("-").partition("=")
-    _, *keys = re.split(r"[.\[]", path)
-    setting = config_flag.value
-    name = "config"
-    if "" in keys:
-      raise ValueError(f"--{path} is no name of a setting, such as --config.data.train.")
-    for key in keys if path.startswith("config.") else ():
-      if not isinstance(setting, ConfigDict):
-        raise ValueError(
-          f"{word.partition('=')[0]} sets a part of {name}={setting!r}, which is set as a whole: "
-          f"--{name}=VALUE."
-        )
-      setting = setting.get(key)
-      name += f".{key}"
-      if setting is None:
-        break
+  flag_values(others, known_only=True)
+  for word in overrides:
+    _check_whole(config_flag.value, word.partition("=")[0])
+
+
+def _check_whole(config: ConfigDict, flag: str) -> None:
+  """Raises ValueError for a flag that names no whole setting.
+
+  flag: "--config.data.train", for example. Names that the config lacks are not looked at.
+  """
+  _, *keys = re.split(r"[.\[]", flag)
+  if "" in keys:
+    raise ValueError(f"{flag} is no name of a setting, such as --config.data.train.")
+  setting = config
+  name = "config"
+  for key in keys:
+    if not isinstance(setting, ConfigDict):
+      raise ValueError(
+        f"{flag} sets a part of {name}={setting!r}, which is set as a whole: --{name}=VALUE."
+      )
+    if key not in setting:
+      return
+    setting = setting[key]
+    name += f".{key}"
 
 
 def _line_of_config(error: Exception, file: str) -> int:

@@ -62,7 +62,8 @@ def yarn_settings(rope: Mapping[str, Any], positions: int) -> tuple:
       continue
     must_be_bool = key == "truncate"
     if not isinstance(value, int | float) or must_be_bool != isinstance(value, bool):
-      raise ValueError(f"rope of type 'yarn' has {key}={value!r}, which is no value of it.")
+      wanted = "true or false" if must_be_bool else "a number"
+      raise ValueError(f"rope of type 'yarn' has {key}={value!r}, but it must be {wanted}.")
     options.append((key, value))
   if options:
     return factor, trained, tuple(options)
@@ -83,4 +84,4 @@ def _check_positive(kind: str, key: str, value: Any) -> None:
   """Raises ValueError for anything but a number above 0."""
   fits = isinstance(value, int | float) and not isinstance(value, bool)
   if not fits or not 0 < value < math.inf:
-    raise ValueError(f"rope of type {kind!r} has {key}={value!r}, which is no value of it.")
+    raise ValueError(f"rope of type {kind!r} has {key}={value!r}, but it must be a number above 0.")

@@ -18,7 +18,7 @@ from filax.checkpoint.store import say
 from filax.parallel import key_value
 
 _KEY = "filax/lease"
-_SEEN_SECONDS = 20.0  # A shared file system may show a new file later on other hosts.
+_SEEN_SECONDS = 90.0  # NFS shows a new file on other hosts after up to a minute.
 _LOOK_SECONDS = 0.2
 
 
