@@ -54,7 +54,7 @@ def test_what_was_left_out_is_listed(source, built):
   assert (report.samples, report.media) == (4, 3)
   assert [b.line for b in report.report.bad] == [5, 7, 8]
   for bad, why in zip(
-    report.report.bad, ("has conversations", "is truncated", "does not exist"), strict=True
+    report.report.bad, ("has no conversations", "is truncated", "does not exist"), strict=True
   ):
     assert why in bad.reason
 
