@@ -190,7 +190,7 @@ def test_every_size_has_its_published_number_of_parameters(name, variant, parame
     (
       "llama",
       dict(rope_scaling=STRETCH | dict(low_freq_factor=None)),
-      "low_freq_factor=None, which is no value",
+      "low_freq_factor=None, but it must be a number above 0",
     ),
   ],
 )
