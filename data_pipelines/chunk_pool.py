@@ -17,6 +17,8 @@ import subprocess
 import sys
 from typing import Any
 
+from filax import host_limits
+
 MOST_PROCESSES = 32  # Each takes up to 100 MB, and one process feeds all of them.
 _SERVE = "from data_pipelines.chunk_pool import serve; serve()"
 # A process a core: libraries that start threads of their own would only disturb one another.
@@ -100,12 +102,8 @@ class ChunkPool(contextlib.AbstractContextManager):
 
 
 def default_processes() -> int:
-  """The processors that this process may use, at most MOST_PROCESSES."""
-  if hasattr(os, "sched_getaffinity"):
-    count = len(os.sched_getaffinity(0))
-  else:
-    count = os.cpu_count() or 1
-  return min(count, MOST_PROCESSES)
+  """The CPUs that this process may use, at most MOST_PROCESSES."""
+  return min(host_limits.usable_cpus(), MOST_PROCESSES)
 
 
 def serve() -> None:

@@ -44,7 +44,7 @@ from jax._src import compilation_cache as jax_cache  # The storage has no public
 from jax._src.compilation_cache_interface import CacheInterface
 import jaxlib
 
-from filax import files, user_cache
+from filax import files, host_limits, user_cache
 
 SWITCH = "FILAX_COMPILATION_CACHE"
 BOUND = 2 << 30  # Bytes of all folders, unless jax_compilation_cache_max_size is set.
@@ -109,15 +109,8 @@ def cpu_digest() -> str:
   facts = sorted(set(_CPU_FACTS.findall(text)))
   if not facts:
     facts = [platform.node(), platform.processor()]  # The host stands for its CPU.
-  facts.append(str(usable_cpus()))
+  facts.append(str(host_limits.affinity_cpus()))
   return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
-
-
-def usable_cpus() -> int:
-  """The CPUs that this process may use."""
-  if hasattr(os, "sched_getaffinity"):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def _is_switched_on() -> bool:

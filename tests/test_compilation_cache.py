@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from filax import compilation_cache, user_cache
+from filax import compilation_cache, host_limits, user_cache
 from filax.compilation_cache import ProgramFolder
 from filax.testing import interrupted
 
@@ -134,7 +134,7 @@ def test_a_folder_below_one_that_all_can_write_is_refused(tmp_path):
 def test_the_name_holds_versions_and_cpus(monkeypatch):
   before = compilation_cache.programs_folder().name
   assert before.startswith(f"jax{compilation_cache.jax.__version__}-jaxlib")
-  monkeypatch.setattr(compilation_cache, "usable_cpus", lambda: 12345)
+  monkeypatch.setattr(host_limits, "affinity_cpus", lambda: 12345)
   assert compilation_cache.programs_folder().name != before
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 import json
 import multiprocessing
-import os
 import pathlib
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from data_pipelines.media.encoder import write_h264
 from data_pipelines.sample import IMAGE
-from filax import files
+from filax import files, host_limits
 
 Record = dict[str, Any]
 Result = TypeVar("Result")
@@ -48,7 +47,7 @@ def in_processes(
 
   processes: default as many as there are cores.
   """
-  processes = processes or os.cpu_count() or 1
+  processes = processes or host_limits.usable_cpus()
   columns = list(zip(*arguments, strict=True))
   if processes == 1 or not columns:
     return list(map(function, *columns)) if columns else []

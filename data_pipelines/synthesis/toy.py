@@ -18,7 +18,6 @@ tokenizer.model and videos/.
 import argparse
 from collections.abc import Sequence
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -27,7 +26,7 @@ from data_pipelines.media.open import GREY
 from data_pipelines.synthesis import corpus_files, shape_questions
 from data_pipelines.synthesis.shape_questions import BLANK_SHOT, VIRTUAL_SECONDS, Record
 from data_pipelines.synthesis.shapes import FPS, RECIPES, SIDE, Shot, draw_shots, film
-from filax import files
+from filax import files, host_limits
 
 BLANK = 40  # One of this many virtual videos is grey.
 SPLITS = dict(  # Each split has its own random stream.
@@ -104,7 +103,7 @@ def corpus(
   corpus_files.write_json(folder / "corpus.json", recipe | dict(complete=False))
   jobs = [("train", index) for index in range(videos)]
   jobs += [("held_out", index) for index in range(held)]
-  processes = processes or os.cpu_count() or 1
+  processes = processes or host_limits.usable_cpus()
   shots = _make_videos(folder, seed, jobs, processes)
   write_video(folder / BLANK_SHOT, _blank_frames())
   virtual = _VIRTUAL_PER_VIDEO * videos

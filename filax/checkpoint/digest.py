@@ -15,11 +15,12 @@ import concurrent.futures
 import dataclasses
 import itertools
 import math
-import os
 
 import jax
 from jaxtyping import PyTree
 import numpy as np
+
+from filax import host_limits
 
 _PLACE = np.uint64(0x9E3779B97F4A7C15)  # This and the next two are the constants of splitmix64.
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -27,7 +28,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _BLOCK = 1 << 15  # Elements that are mixed at a time: 256 KiB, which fit into the cache of a core.
 _STRIPE = 1 << 20  # The fewest elements that are worth a thread of their own.
 _LINEAR = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # The factor in digests of format 1.
-_THREADS = min(8, os.cpu_count() or 1)  # NumPy works on several blocks at once.
+_THREADS = min(8, host_limits.usable_cpus())  # NumPy works on several blocks at once.
 
 Index = tuple[int, ...]
 Mix = Callable[[np.ndarray, np.ndarray, np.ndarray], int]  # (words, rows, columns) -> sum

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 
+from filax import host_limits
 from filax.cli import (
   data_longvid,
   data_needles,
@@ -70,7 +71,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
   add("--tokenizer", default="", help="tokenizer.json or *.model: lengths in tokens")
   add("--out", default="", help="folder for check.json and histograms as PNG")
   add("--json", action="store_true", help="print JSON instead of text")
-  add("--threads", type=options.whole_number(1), default=os.cpu_count() or 1)
+  add("--threads", type=options.whole_number(1), default=host_limits.usable_cpus())
   _add_manifest(parser)
   parser.set_defaults(run=_check)
 

@@ -20,7 +20,7 @@ import sys
 
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.tools.status import ExpectedManifest, MixtureStatus, mixture_status
-from filax import shipped_configs
+from filax import host_limits, shipped_configs
 from filax.cli import config_flags, options
 
 TRAIN = "config.data.train"
@@ -102,7 +102,7 @@ def open_index(folder: str, probe: bool) -> MediaIndex | None:
   path = os.path.join(folder, _INDEX) if folder else ""
   if not probe and not os.path.isfile(path):
     return None
-  return MediaIndex(path, os.cpu_count() or 1, progress=sys.stderr)
+  return MediaIndex(path, host_limits.usable_cpus(), progress=sys.stderr)
 
 
 def report_lines(statuses: Sequence[MixtureStatus], file: str, root: str) -> Iterator[str]:

@@ -151,13 +151,11 @@ def _accelerator_problem(devices: list[dict[str, Any]]) -> str:
 
 
 def _machine() -> dict[str, Any]:
-  import psutil
-
-  from filax.compilation_cache import usable_cpus
+  from filax import host_limits
 
   return dict(
-    cpus=usable_cpus(),
-    memory=psutil.virtual_memory().total,
+    cpus=host_limits.usable_cpus(),
+    memory=host_limits.usable_memory(),
     free_disk=shutil.disk_usage(".").free,
   )
 

@@ -3,10 +3,10 @@
 
 from collections.abc import Sequence
 import dataclasses
-import os
-import pathlib
 
 import jax
+
+from filax import host_limits
 
 GIB = 2**30
 
@@ -37,7 +37,6 @@ _KINDS = {  # Part of jax.Device.device_kind -> kind of chip. The first match wi
 }
 UNKNOWN_BYTES = 16 * GIB  # Assumed for a device that does not state its memory.
 _HOST_SHARE = 0.5  # The share of host memory for CPU devices; the rest is for data and saving.
-_CGROUP_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")
 
 
 def usable_bytes(devices: Sequence[jax.Device]) -> float:
@@ -51,16 +50,6 @@ def usable_bytes(devices: Sequence[jax.Device]) -> float:
     if part in device.device_kind:
       return CHIPS[kind].hbm
   if device.platform == "cpu":
-    return host_bytes() * _HOST_SHARE / max(1, len(local))
+    return host_limits.usable_memory() * _HOST_SHARE / max(1, len(local))
   statistics = device.memory_stats() or {}
   return float(statistics.get("bytes_limit", UNKNOWN_BYTES))
-
-
-def host_bytes() -> float:
-  """Memory of this host, or of the container around this process."""
-  total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-  try:
-    limit = _CGROUP_LIMIT.read_text().strip()
-  except OSError:
-    return float(total)
-  return float(min(total, int(limit))) if limit.isdigit() else float(total)

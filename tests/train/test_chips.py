@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
+from filax import host_limits
 from filax.train import chips
 
 
@@ -34,5 +35,5 @@ def test_a_device_that_says_nothing_has_a_default():
 
 def test_the_devices_of_a_cpu_share_half_of_the_host():
   alone = chips.usable_bytes(jax.devices()[:1])
-  assert alone == chips.host_bytes() / 2
+  assert alone == host_limits.usable_memory() / 2
   assert chips.usable_bytes(jax.devices()) == pytest.approx(alone / len(jax.devices()))
