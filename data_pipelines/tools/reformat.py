@@ -35,6 +35,7 @@ _HELD = frozenset(
     *("id", "kind", "conversations", "messages", "system", EXTRA),
     *("image", "images", "video", "videos", "scenes", "start", "end"),
     *("video_path", "caption", "text", "query", "sentence", "question", "answer", "response"),
+    *("options", "choices", "candidates"),
     *("history", "timestamp", "timestamps", "span", "relevant_windows", "events", "sentences"),
   )
 )
