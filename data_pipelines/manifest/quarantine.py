@@ -60,7 +60,10 @@ def add_to_quarantine(path: str | os.PathLike, media: str, error: str, origin: s
 
 
 def _read_on(file: BinaryIO, part: _ReadPart) -> bytes:
-  """Reads what was added to a quarantine; returns the beginning of an unfinished line."""
+  """Reads what was added to a quarantine.
+
+  Returns the beginning of an unfinished line.
+  """
   facts = os.fstat(file.fileno())
   identity = (facts.st_dev, facts.st_ino)
   if part.file != identity or facts.st_size < part.size:  # It is another file.
