@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from filax.cli import config_flags, errors, main
@@ -114,6 +116,24 @@ def test_errors_of_the_system_name_the_file(error, sentence, capsys):
 
   assert errors.run_verb(main, [], "show") == 2
   assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("allocate", [np.empty, jnp.zeros])
+def test_too_little_memory_is_one_sentence(allocate, capsys):
+  def main(argv):
+    allocate(10**17, "uint8")
+
+  assert errors.run_verb(main, [], "chat") == 2
+  (sentence,) = capsys.readouterr().err.splitlines()
+  assert sentence.startswith("filax chat: There is too little memory: ") and "frames" in sentence
+
+
+def test_an_error_that_is_nobodys_mistake_keeps_its_traceback():
+  def main(argv):
+    raise RuntimeError("a fault of FiLax")
+
+  with pytest.raises(RuntimeError, match="a fault"):
+    errors.run_verb(main, [], "chat")
 
 
 def test_a_working_folder_that_is_gone_is_named(tmp_path, monkeypatch, capsys):

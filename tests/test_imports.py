@@ -15,6 +15,7 @@ TORCH = ("torch", "transformers")
 BASE = (
   "filax.spec",
   "filax.files",
+  "filax.memory_errors",
   "filax.processes",
   "filax.settings",
   "filax.setting_kinds",
@@ -39,6 +40,7 @@ MAY = {
   "filax/spec": (),
   "filax/files.py": ("filax.processes",),
   "filax/processes.py": (),
+  "filax/memory_errors.py": (),
   "filax/user_cache.py": ("filax.files",),
   "filax/compilation_cache.py": ("filax.files", "filax.user_cache"),
   "filax/setting_kinds.py": (),
