@@ -152,3 +152,21 @@ def test_a_working_folder_that_is_gone_is_named(tmp_path, monkeypatch, capsys):
 def test_a_value_with_a_dash_is_written_after_an_equals_sign(capsys):
   assert main.main(["chat", "--checkpoint", "run", "--question", "-why?"]) == 2
   assert "written after =, as in --question=-5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("verb", "option"),
+  [
+    ("chat", "--video"),
+    ("chat", "--question"),
+    ("scenes", "--video"),
+    ("watch", "--source"),
+    ("evals", "--manifest"),
+    ("evals", "--benchmark"),
+    ("analyze attention", "--video"),
+  ],
+)
+def test_a_second_value_is_not_taken_in_place_of_the_first(verb, option, capsys):
+  assert main.main([*verb.split(), "--checkpoint", "run", option, "one", option, "two"]) == 2
+  error = capsys.readouterr().err
+  assert f"argument {option}: takes one value, but was given 'one' and 'two'" in error

@@ -45,7 +45,11 @@ def chat_parser() -> argparse.ArgumentParser:
   """The options of `filax chat`."""
   parser = checkpoint_options.video_parser("chat", "Ask a checkpoint about a video.", False)
   add = parser.add_argument
-  add("--question", help="a question; default: read questions from standard input, one per line")
+  add(
+    "--question",
+    action=options.Single,
+    help="a question; default: read questions from standard input, one per line",
+  )
   checkpoint_options.add_sampling(parser)
   add(
     "--min-p",
