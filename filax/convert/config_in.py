@@ -266,8 +266,8 @@ def set_answer_settings(config: dict[str, Any], source_config: Mapping[str, Any]
   size = selector.get("size", 1)
   infer["selector"] = dict(name=selector["name"], size=size)
   infer["sampling"] = dict(name="uniform", frames=32 * size, phase="ends")
+  config.setdefault("data", {})["resize"] = "pillow"  # Of all released code.
   if config_family(source_config) == "videochat-flash":
     infer["sampling"] = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
     infer["time_prompt"] = "vcf_released"
     infer["max_new_tokens"] = 1024
-    config.setdefault("data", {})["resize"] = "pillow"
