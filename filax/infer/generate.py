@@ -375,11 +375,9 @@ def pad(rows: Sequence[Integers], length: int, value: int) -> np.ndarray:
 
 def context_length(model: VideoLM) -> int:
   """The llm's context length in positions, including YaRN."""
-  llm = model.llm
-  if llm.yarn is None:
-    return llm.positions
-  factor, positions = llm.yarn[:2]  # Its options may follow.
-  return int(factor * positions)
+  yarn = model.llm.yarn
+  factor = 1 if yarn is None else yarn[0]
+  return int(factor * unstretched_positions(model))
 
 
 def unstretched_positions(model: VideoLM) -> int:
