@@ -73,9 +73,9 @@ class ChatTemplate:
     return " a " in self._render(probe, False)
 
   def own_system(self) -> str | None:
-    """The system turn of a question without one, by a template that writes ChatML.
+    """The system turn that a template of ChatML writes itself.
 
-    "" if it writes none. Of other templates it is None.
+    "" if it writes none before a question. Of other templates it is None.
     """
     try:
       text = self._render([dict(role="user", content="?")], False)

@@ -72,7 +72,10 @@ class Tokenizer(abc.ABC):
 
   @property
   def stop_ids(self) -> tuple[int, ...]:
-    """The ids that end an answer: those of STOPS, and of the eos_token beside a chat template."""
+    """The ids that end an answer.
+
+    They are those of STOPS, and of the eos_token beside a chat template.
+    """
     names = dict.fromkeys(STOPS)
     if self.chat is not None and "eos_token" in self.chat.names:
       names[self.chat.names["eos_token"]] = None

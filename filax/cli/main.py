@@ -74,7 +74,7 @@ def _run(argv: list[str]) -> int:
     return 2
   name, _ = VERBS[verb]
 
-  def import_and_run(argv: list[str]) -> int | None:
+  def import_and_run(argv) -> int | None:
     return importlib.import_module(name).main(argv)  # Ctrl-C is met while it is imported, too.
 
   return errors.run_verb(import_and_run, rest, verb)

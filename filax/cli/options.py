@@ -17,7 +17,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class Single(argparse.Action):
-  """An option whose second value is an error, where argparse would take the last without a word."""
+  """An option that may be given once.
+
+  argparse would take the last of several values without a word.
+  """
 
   def __call__(self, parser, namespace, values, option_string=None):
     first = getattr(namespace, self.dest)
