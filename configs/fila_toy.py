@@ -80,4 +80,4 @@ def _set_stage2(c, corpus: str):
   c.data.rows = (common.row_shape(frames=GROUPS * SIZE, positions=108),)
   c.optim.rates = (("^encoder/", 0.0), *c.optim.rates)
   c.batch = 8
-  c.steps = 2000
+  c.steps = 2800  # With some seeds the loss falls late.

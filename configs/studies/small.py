@@ -72,6 +72,7 @@ def fila_answer(merger: str = "weighted", stage: str = "vision", frames: int = 0
   c.data.train = ((TRAIN, "all"),)
   c.data.rows = (common.row_shape(frames=GROUPS * SIZE, positions=GROUPS * 4 + TEXT),)
   c.infer = c.infer.to_dict() | uniform(GROUPS * SIZE)
+  c.steps = 2000
   if frames:
     c.model.selector = dict(name="uniform", size=1)
     c.infer = c.infer.to_dict() | uniform(frames, 1)
