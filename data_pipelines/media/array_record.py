@@ -157,7 +157,8 @@ def _place(path: str, number: int) -> tuple[str, int] | None:
 def _shard_table(path: str, changed: int) -> tuple[list[str], list[int]]:
   """The shards, and the numbers of their first records.
 
-  The last number is the count of all records. Counting opens every shard, which is too much for every record. changed: see _folder_change.
+  The last number is the count of all records. Counting opens every shard, which is too much for
+  every record. changed: see _folder_change.
   """
   del changed
   files = shards(path)
