@@ -155,9 +155,10 @@ def _place(path: str, number: int) -> tuple[str, int] | None:
 
 @functools.lru_cache(maxsize=64)
 def _shard_table(path: str, changed: int) -> tuple[list[str], list[int]]:
-  """The shards, and the number of the first record of each; then the count of all.
+  """The shards, and the numbers of their first records.
 
-  Counting opens every shard, which is too much for every record. changed: see _folder_change.
+  The last number is the count of all records. Counting opens every shard, which is too much for
+  every record. changed: see _folder_change.
   """
   del changed
   files = shards(path)
@@ -168,7 +169,10 @@ def _shard_table(path: str, changed: int) -> tuple[list[str], list[int]]:
 
 
 def _folder_change(path: str) -> int:
-  """When shards of a name were last added, in nanoseconds; 0 in a bucket."""
+  """When shards were last added or removed.
+
+  In nanoseconds; 0 in a bucket.
+  """
   if remote.is_remote(path):
     return 0
   return os.stat(os.path.dirname(path) or ".").st_mtime_ns

@@ -251,7 +251,10 @@ def read_durations(path: str, root: str) -> Mapping[str, float]:
   durations = {}
   for line, record in manifest_records(path):
     try:
-      durations[str(record["media"])] = float(record["duration"])
+      seconds = float(record["duration"])
+      if not 0 <= seconds < 1e9:  # Also rejects NaN.
+        raise ValueError("no number of seconds")
+      durations[str(record["media"])] = seconds
     except (KeyError, TypeError, ValueError):
       raise ValueError(
         f"{one_line(path)}:{line}: {excerpt(record)} is not like "

@@ -14,7 +14,7 @@ import pytest
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.quarantine import read_quarantine
 from data_pipelines.synthesis import caption_templates, splits
-from data_pipelines.synthesis.clip_table import LengthRules
+from data_pipelines.synthesis.clip_table import LengthRules, read_durations
 from data_pipelines.synthesis.longvideo_plan import (
   Candidates,
   LengthLaw,
@@ -23,6 +23,7 @@ from data_pipelines.synthesis.longvideo_plan import (
   unseen_scenes,
 )
 from data_pipelines.synthesis.shards import json_line
+from data_pipelines.synthesis.sources.media_folder import MediaFolder
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +92,14 @@ def test_durations_may_come_from_a_file(tmp_path):
   lengths = LengthRules(durations=str(tmp_path / "durations.jsonl"))
   result = make([path], tmp_path / "out", count=3, lengths=lengths)
   assert not result.bad and len(read_records(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", "-1", '"x"'])
+def test_a_duration_that_is_no_time_is_named(seconds, tmp_path):
+  (tmp_path / "durations.jsonl").write_text(f'{{"media": "a.mp4", "duration": {seconds}}}')
+  for read in (lambda path: read_durations(path, ""), lambda path: MediaFolder("", [path])):
+    with pytest.raises(ValueError, match=r"durations.jsonl:1: .*a\.mp4"):
+      read(str(tmp_path / "durations.jsonl"))
 
 
 def test_a_part_of_a_file_is_shown_as_its_part(tmp_path):

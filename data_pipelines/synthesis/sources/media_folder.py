@@ -97,7 +97,10 @@ def _listed_durations(path: str) -> dict[str, float]:
   durations = {}
   for line, record in manifest_records(path):
     try:
-      durations[str(record["media"])] = float(record["duration"])
+      seconds = float(record["duration"])
+      if not 0 <= seconds < 1e9:  # Also rejects NaN.
+        raise ValueError("no number of seconds")
+      durations[str(record["media"])] = seconds
     except (TypeError, KeyError, ValueError):
       raise ManifestError(
         f"{path}:{line}: {excerpt(str(record))} has no media with a duration."

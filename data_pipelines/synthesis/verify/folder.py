@@ -263,7 +263,14 @@ def _check_splits(
     verdicts.expect("split", not both, reason, len(both), both[:5])
   listed = path / HELD_OUT_MEDIA
   if path.is_dir() and listed.is_file() and listed.stat().st_size:
-    held_media = {media_key(str(row.get("media"))) for _, row in manifest_records(listed)}
+    held_media = set()
+    for line, row in manifest_records(listed):
+      if isinstance(row, Mapping):
+        held_media.add(media_key(str(row.get("media"))))
+        continue
+      verdicts.at(listed.name, line)
+      verdicts.expect("format", False, "is no entry of a list of media: {}", str(row))
+    verdicts.at(os.fspath(path))
     both = sorted(train & held_media)
     reason = "{} held-out media are of videos in training: {}"
     verdicts.expect("split", not both, reason, len(both), both[:5])

@@ -177,6 +177,12 @@ def test_held_out_media_are_not_trained_on(question_set, records):
   assert failed(path) == {"split"}
 
 
+def test_a_damaged_list_of_held_out_media_is_caught(question_set, records):
+  path = question_set.write(records)
+  (path / "held_out_media.jsonl").write_text('{"media": "a.mp4"}\n{"media": "b.m')
+  assert failed(path) == {"format"}
+
+
 def test_excluded_videos_are_caught(question_set, records, tmp_path):
   path = question_set.write(records)
   listed = tmp_path / "benchmark.txt"
