@@ -49,28 +49,36 @@ class ProcessShare:
   """The part of every global batch that this process loads.
 
   It is one of `rows` equal parts of the rows, and of their frames one of `seqs` equal parts.
+  `tensors` processes, which differ only in the axis `tensor`, load this same part.
   """
 
   row: int
   rows: int
   seq: int
   seqs: int
+  tensors: int = 1
+
+  @property
+  def readers(self) -> int:
+    """The number of processes that load frames of the same rows."""
+    return self.seqs * self.tensors
 
 
 def process_share(mesh: Mesh) -> ProcessShare:
   """The share of the devices of this process.
 
-  Processes that differ only in the axis `tensor` load the same. Raises ValueError if the devices of
-  a process do not hold an aligned block of the mesh.
+  Raises ValueError if the devices of a process do not hold an aligned block of the mesh.
   """
   is_local = np.vectorize(lambda device: device.process_index == jax.process_index())
   local = is_local(mesh.devices)  # [data fsdp seq tensor]
   data, fsdp, _, _ = local.shape
   holds_row = local.reshape(data * fsdp, -1).any(1)
   holds_seq = local.any((0, 1, 3))
+  holds_tensor = local.any((0, 1, 2))
   row, rows = _aligned_block(holds_row)
   seq, seqs = _aligned_block(holds_seq)
-  return ProcessShare(row, rows, seq, seqs)
+  _, tensors = _aligned_block(holds_tensor)
+  return ProcessShare(row, rows, seq, seqs, tensors)
 
 
 def _aligned_block(is_held: np.ndarray) -> tuple[int, int]:
@@ -119,9 +127,9 @@ def place_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     placed = {}
     for key, x in batch.items():
       placed[key] = _place(key, np.asarray(x), mesh, share)
-    if share.seqs > 1:
+    if share.readers > 1:
       for key in AGREE:
-        placed[key] = agree_over_seq(key, batch[key], mesh, share)
+        placed[key] = agree_on(key, batch[key], mesh, share)
     return placed
 
 
@@ -147,25 +155,27 @@ def _check_frames(frames: int, mesh: Mesh, share: ProcessShare) -> None:
     )
 
 
-def agree_over_seq(key: str, x: np.ndarray, mesh: Mesh, share: ProcessShare) -> jax.Array:
+def agree_on(key: str, x: np.ndarray, mesh: Mesh, share: ProcessShare) -> jax.Array:
   """A key of AGREE [r ...] as a global array [R ...].
 
-  For rows whose frames several processes load. Each process knows only the media that it decoded: a
-  place that one of them masked is masked for all, and of their counts of bad samples the highest is
-  taken.
+  For rows whose frames several processes load. Each process knows only what it decoded, and one
+  host may be too slow for a medium that another one reads: a place that one of them masked is
+  masked for all, and of their counts of bad samples the highest is taken.
   """
   seq = mesh.shape["seq"]
-  copies = np.repeat(x[:, None], seq // share.seqs, axis=1)
+  tensor = mesh.shape["tensor"]
+  copies = np.repeat(x[:, None, None], seq // share.seqs, axis=1)
+  copies = np.repeat(copies, tensor // share.tensors, axis=2)
   rows = x.shape[0] * share.rows
-  shape = (rows, seq, *x.shape[1:])
-  over_seq = NamedSharding(mesh, partition_spec("batch seq"))
+  shape = (rows, seq, tensor, *x.shape[1:])
+  over_views = NamedSharding(mesh, jax.P(("data", "fsdp"), "seq", "tensor"))
   over_rows = NamedSharding(mesh, partition_spec("batch"))
-  views = jax.make_array_from_process_local_data(over_seq, copies, shape)
-  reduce_views = _reduce_over_seq(key, over_rows)
+  views = jax.make_array_from_process_local_data(over_views, copies, shape)
+  reduce_views = _reduce_views(key, over_rows)
   return reduce_views(views)
 
 
 @functools.cache
-def _reduce_over_seq(key: str, sharding: NamedSharding):
-  reduction = functools.partial(AGREE[key], axis=1)
+def _reduce_views(key: str, sharding: NamedSharding):
+  reduction = functools.partial(AGREE[key], axis=(1, 2))
   return jax.jit(reduction, out_shardings=sharding)

@@ -33,15 +33,16 @@ def test_frames_that_do_not_split_over_seq_stay_whole():
 
 
 def test_what_one_process_masked_is_masked_for_all():
-  """Two processes of a row, played by the two halves of the axis seq."""
-  mesh = mesh_lib.make_mesh(dict(data=1, fsdp=2, seq=4))
+  """Processes of a row, played by halves of the axis seq or tensor."""
+  mesh = mesh_lib.make_mesh(dict(data=1, fsdp=2, seq=2, tensor=2))
   mask = row_source.random_batch(8)["loss_mask"]
-  got = batches.agree_over_seq("loss_mask", mask, mesh, batches.ProcessShare(0, 1, 0, 1))
+  got = batches.agree_on("loss_mask", mask, mesh, batches.ProcessShare(0, 1, 0, 1))
   np.testing.assert_array_equal(got, mask)
   assert got.sharding.shard_shape(got.shape) == (4, 32)
   seen = np.stack([mask, mask * (np.arange(32) > 15)], axis=1)
-  reduce = batches._reduce_over_seq("loss_mask", jax.NamedSharding(mesh, jax.P()))
-  np.testing.assert_array_equal(reduce(seen), mask * (np.arange(32) > 15))
+  reduce = batches._reduce_views("loss_mask", jax.NamedSharding(mesh, jax.P()))
+  for views in (seen[:, :, None], seen[:, None]):
+    np.testing.assert_array_equal(reduce(views), mask * (np.arange(32) > 15))
 
 
 class Device:
@@ -63,7 +64,7 @@ def mesh_of(owners):
     ([[[[0]], [[0]], [[1]], [[1]]]], batches.ProcessShare(0, 2, 0, 1)),  # Rows are shared out.
     ([[[[0], [0], [1], [1]]]], batches.ProcessShare(0, 1, 0, 2)),  # A row's frames are.
     ([[[[0], [1]]], [[[2], [3]]]], batches.ProcessShare(0, 2, 0, 2)),  # Both.
-    ([[[[0, 1]]], [[[0, 1]]]], batches.ProcessShare(0, 1, 0, 1)),  # Tensor: both load the same.
+    ([[[[0, 1]]], [[[0, 1]]]], batches.ProcessShare(0, 1, 0, 1, 2)),  # Both load the same.
     ([[[[1]], [[0]]]], batches.ProcessShare(1, 2, 0, 1)),
   ],
 )
