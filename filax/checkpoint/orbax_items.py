@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Orbax as checkpoints use it.
-
-Its manager, its handlers and the items of a checkpoint.
+"""Sets up Orbax for checkpoints: manager, handlers and items.
 """
 
 from collections.abc import Callable, Sequence

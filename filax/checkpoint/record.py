@@ -6,10 +6,14 @@
    "root": "<sha256>"}
 
 `root` is the SHA-256 of the text before it. It covers the digests of all arrays, the row, the
-fingerprint and, by its digest, the item `config`. The row is compared with the steps as well:
-`batch` rows each since the step and row of `since`, where config.batch last changed. Several
-processes write a checkpoint: each leaves the sums of its own parts of the arrays beside the record,
-and when all have, process 0 adds them.
+fingerprint and, by its digest, the item `config`.
+
+The row must also fit the step. `since` is the step and row at which config.batch last changed; from
+there on, every step counts `batch` rows. Above, step 20 must have row 0 + 8 · (20 - 0) = 160.
+
+If several processes write a checkpoint, each writes the digest sums of its own parts of the arrays
+beside the record. When all are there, process 0 adds them.
+
 Format 1 had no root, and digests that were linear in the elements of an array.
 """
 

@@ -2,11 +2,11 @@
 """filax data verify DIR: is every answer right, and can it be guessed without the video?
 
   filax data verify runs/longvid                       # the output of filax data longvid
-  filax data verify runs/longvid --blind --out report  # and attacks that see text alone
+  filax data verify runs/longvid --blind --out report  # and tries to guess answers from the text
   filax data verify public.json --blind                # any manifest of multiple choice
 
 Answers are derived again from the annotation (tracks*.jsonl) without the code that wrote them. Exit
-code 0: all good; 1: a check failed or an attack succeeded; 2: nothing could be read.
+code 0: all good; 1: a check failed, or guessing succeeded; 2: nothing could be read.
 """
 
 import argparse

@@ -5,9 +5,10 @@
   filax evals niah --checkpoint CKPT --multi-hop --needles niah-coco-multihop-100.json \\
     --images NIAH-Video --haystack NIAH-Video/video_haystack.mkv --yarn 4 --out DIR
 
-Without --needles and --haystack both are drawn. The same command continues a stopped run. DIR then
-holds result.json, answers.jsonl, all_accuracies.json (the published shape) and a figure. Beside the
-score stand controls that must not exceed chance: grey frames, no needle, another question's needle.
+Without --needles and --haystack, FiLax draws both. The same command continues a stopped run. DIR
+then holds result.json, answers.jsonl, all_accuracies.json (in the published form) and a figure.
+Three controls are reported beside the score: grey frames, no needle, another question's needle.
+None of them may exceed chance.
 """
 
 import argparse

@@ -8,8 +8,8 @@
 Prints two conventions side by side.
 
 Standard: two FLOPs per weight and token. Causal attention is counted by its pairs of tokens. The
-encoder, merger and connector are included. The llm's head is counted once, as only the last
-position is asked for the next token.
+encoder, merger and connector are included. The llm's head is counted for one position, because only
+the last position predicts a token.
 
 The paper's (arXiv:2501.00574, Table 1), as fitted to its cells: 4 P L + 6 n d L^2, where P are the
 weights of the llm's layers and its head, n is the number of layers, d their width, and L the number

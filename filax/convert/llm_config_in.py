@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the config.json of a language model into config.model.llm.
 
-Written by transformers 4 or 5. Only settings that change the numbers are read. A setting that the
+transformers 4 or 5 has written it. Only settings that change the numbers are read. A setting that the
 file lacks has the value that transformers gives it.
 """
 

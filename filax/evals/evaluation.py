@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An evaluation before it runs.
-
-Its questions, its model and all settings are known.
+"""A prepared evaluation: its questions, its model and all settings.
 """
 
 from collections.abc import Mapping
