@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets up Orbax for checkpoints: manager, handlers and items.
-"""
+"""Sets up Orbax for checkpoints: manager, handlers and items."""
 
 from collections.abc import Callable, Sequence
 import dataclasses

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts of skipped questions and seconds, reported beside the answers.
-"""
+"""Counts of skipped questions and seconds, reported beside the answers."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A prepared evaluation: its questions, its model and all settings.
-"""
+"""A prepared evaluation: its questions, its model and all settings."""
 
 from collections.abc import Mapping
 import dataclasses

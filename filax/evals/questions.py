@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the questions of a benchmark, and orders them.
-"""
+"""Finds the questions of a benchmark, and orders them."""
 
 from collections.abc import Iterable, Sequence
 import dataclasses

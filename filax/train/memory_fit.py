@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses config.model.*.remat="auto" and config.optim.accumulate="auto".
 
-A choice is a remat policy and a number of micro-batches. Those whose estimated memory, with a margin,
-fits a device are compared in this order:
+A choice is a remat policy and a number of micro-batches. Those whose estimated memory, with a
+margin, fits a device are compared in this order:
 
 1. The bound on the time of a step: the longer one of the time of all arithmetic (recomputation
    included) and the time to exchange bytes between devices.

@@ -2,8 +2,8 @@
 """The parts of a track that questions show, and what all builders share.
 
 A builder is a file with a function `list_slots(shown)`. It lists the questions that could be asked,
-so that only the selected ones are built. Its random draws depend on names alone (synthesis/draw.py).
-If it cannot ask about something, it counts the reason as "task: reason".
+so that only the selected ones are built. Its random draws depend on names alone
+(synthesis/draw.py). If it cannot ask about something, it counts the reason as "task: reason".
 """
 
 from collections import Counter

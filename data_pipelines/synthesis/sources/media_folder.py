@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the media of a source below a folder, and their lengths.
-"""
+"""Finds the media of a source below a folder, and their lengths."""
 
 from collections.abc import Sequence
 import os

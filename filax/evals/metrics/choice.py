@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multiple choice: compares the letter of an answer with the right one.
-"""
+"""Multiple choice: compares the letter of an answer with the right one."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
