@@ -60,7 +60,7 @@ def flops_parser() -> argparse.ArgumentParser:
 
 
 def table_lines(rows: Sequence[prefill.PrefillWork]) -> Iterator[str]:
-  """A head and a line a row, in TFLOPs."""
+  """A head and one line per row, in TFLOPs."""
   yield HEAD
   for row in rows:
     line = f"{row.frames:>8,} {row.tokens:>8,}"

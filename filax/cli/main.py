@@ -29,7 +29,7 @@ VERBS = {  # verb -> (module with a main(argv), one line of help)
 
 
 def usage() -> str:
-  """The help of `filax` itself: a line a verb."""
+  """The help of `filax` itself: one line per verb."""
   width = max(map(len, VERBS))
   lines = [
     "usage: filax <verb> [options]      (filax <verb> --help explains one)",

@@ -130,7 +130,7 @@ def _short_verdicts(scores: Sequence[float]) -> str | list[float]:
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON atomically, a row a line where it is a list."""
+  """Writes JSON atomically, one row per line where it is a list."""
   if isinstance(value, list):
     rows = ",\n".join(json.dumps(row) for row in value)
     text = f"[\n{rows}\n]\n"
