@@ -20,10 +20,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   """Adds the options of `filax data verify`."""
   add = parser.add_argument
   add("path", metavar="DIR", help="a folder with recipe.json, or a manifest")
-  add("--blind", action="store_true", help="attack the questions without their videos")
+  add("--blind", action="store_true", help="try to guess answers without the videos")
   add("--json", action="store_true", help="print JSON instead of text")
   add("--out", default="", help="folder for verify.json and blind.png")
-  add("--tracks", nargs="+", default=(), help="the annotation; default: DIR/tracks*.jsonl")
+  add("--tracks", nargs="+", default=(), help="files of tracks; default: DIR/tracks*.jsonl")
   add("--exclude-ids", nargs="+", default=(), help="lists of videos that must not occur")
   add("--workers", type=options.whole_number(1), help="processes; default: all processors")
   parser.set_defaults(run=_verify)

@@ -58,15 +58,17 @@ def niah_parser() -> argparse.ArgumentParser:
   checkpoint_options.add_checkpoint(parser)
   checkpoint_options.add_devices(parser)
   add = parser.add_argument
-  add("--protocol", default="vcf", help="vcf (option ids) or longva (words, up to 3,000 frames)")
+  add("--protocol", default="vcf", help="vcf (letters) or longva (words, up to 3,000 frames)")
   add("--multi-hop", action="store_true", help="chains of clues with decoys, two questions each")
-  add("--lengths", type=options.whole_numbers(1), help="haystack frames, e.g. 1000,5000,10000")
+  add(
+    "--lengths", type=options.whole_numbers(1), help="frames of the haystack, e.g. 1000,5000,10000"
+  )
   add("--depths", type=_depths, help="places of the needle from 0 to 1, e.g. 0,0.5,1")
   add("--needles", default="", help="a needle file, or the folder of the released one")
   add("--images", default="", help="folder of the needle pictures; default: the needle file's")
   add("--haystack", default="", help="a video, read at one frame a second; default: drawn scenes")
   add("--limit", type=options.whole_number(1), help="ask about the first needles only")
-  add("--seed", type=options.whole_number(0), default=0, help="of drawn needles and scenes")
+  add("--seed", type=options.whole_number(0), default=0, help="seed of drawn needles and scenes")
   add("--yarn", type=options.number(1), help="stretch the context by this factor")
   add(
     "--dropout",
