@@ -121,7 +121,7 @@ def evals_parser() -> argparse.ArgumentParser:
 
 
 def _add_questions(parser: argparse.ArgumentParser) -> None:
-  """The options that say what is asked."""
+  """The options that select the questions."""
   add = parser.add_argument
   add(
     "--benchmark",

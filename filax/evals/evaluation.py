@@ -59,7 +59,7 @@ def prepare(
 ) -> Evaluation:
   """Reads the questions and checks what can be checked.
 
-  Raises ValueError, in one sentence, for what cannot be asked.
+  Raises ValueError, in one sentence, if the questions cannot be asked.
   """
   name, benchmark, path = _find_questions(manifest_or_benchmark, options)
   rows.report_columns(benchmark)

@@ -45,7 +45,7 @@ class CrossedMean(NamedTuple):
 
   @property
   def smallest_difference(self) -> float:
-    """The smallest true mean that would be told from 0.
+    """The smallest true mean that would be distinguished from 0.
 
     The interval then excludes 0 in 80 % of repetitions, by the usual approximation.
     """

@@ -93,7 +93,7 @@ class StudyUnit(Protocol):
     """Whether its result is there. Raises ValueError for a damaged result."""
 
   def work(self) -> str:
-    """Does the work; returns what is to be said about the result."""
+    """Does the work; returns a note about the result."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
