@@ -63,7 +63,7 @@ def watch_parser() -> argparse.ArgumentParser:
     default=1.0,
     help="speed of a file: 2 is twice as fast, 0 does not wait (1)",
   )
-  add("--question", help=f"the question; default with --every: {QUESTION!r}")
+  add("--question", help=f"ask this; default with --every: {QUESTION!r}")
   add("--every", type=options.number(above=True), help="ask again after this many seconds of video")
   add(
     "--tokens",
