@@ -65,7 +65,7 @@ def _readable(read: Callable[[pathlib.Path], int], folder: pathlib.Path) -> Iter
 def _quota_v2(folder: pathlib.Path) -> int:
   """The quota in CPUs, rounded up.
 
-    cpu.max: 250000 100000  ->  3
+  cpu.max: 250000 100000  ->  3
   """
   numbers = (folder / "cpu.max").read_text().split()
   return math.ceil(int(numbers[0]) / max(1, int(numbers[1])))
