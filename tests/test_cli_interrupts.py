@@ -3,11 +3,13 @@
 
 import gc
 import signal
+import subprocess
 import sys
 import time
 import weakref
 
 from filax.cli import errors
+from filax.cli import main as command
 
 
 def interrupt():
@@ -44,3 +46,24 @@ def test_ctrl_c_in_a_callback_of_a_weak_reference_is_not_lost(capsys):
 
   assert errors.run_verb(main, [], "chat") == 130
   assert capsys.readouterr().err == "filax chat: stopped.\n"
+
+
+def test_ctrl_c_before_the_verb_begins_leaves_no_traceback(monkeypatch, capsys):
+  class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+      if name == "filax.cli.errors":
+        raise KeyboardInterrupt
+
+  monkeypatch.delitem(sys.modules, "filax.cli.errors")
+  monkeypatch.delattr("filax.cli.errors")
+  monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+  assert command.main(["chat", "--checkpoint", "x"]) == 130
+  assert capsys.readouterr().err == "filax: stopped.\n"
+
+
+def test_the_command_imports_nothing_until_ctrl_c_can_be_met():
+  code = "import sys; before = set(sys.modules); import filax.cli.main; "
+  code += "print(*sorted(set(sys.modules) - before))"
+  result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  late = {"filax.cli.errors", "argparse", "importlib.metadata", "collections.abc", "typing"}
+  assert not late & set(result.stdout.split()), result.stdout

@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from filax.cli import config_flags, errors, main
@@ -116,6 +118,24 @@ def test_errors_of_the_system_name_the_file(error, sentence, capsys):
   assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("allocate", [np.empty, jnp.zeros])
+def test_too_little_memory_is_one_sentence(allocate, capsys):
+  def main(argv):
+    allocate(10**17, "uint8")
+
+  assert errors.run_verb(main, [], "chat") == 2
+  (sentence,) = capsys.readouterr().err.splitlines()
+  assert sentence.startswith("filax chat: There is too little memory: ") and "frames" in sentence
+
+
+def test_an_error_that_is_nobodys_mistake_keeps_its_traceback():
+  def main(argv):
+    raise RuntimeError("a fault of FiLax")
+
+  with pytest.raises(RuntimeError, match="a fault"):
+    errors.run_verb(main, [], "chat")
+
+
 def test_a_working_folder_that_is_gone_is_named(tmp_path, monkeypatch, capsys):
   folder = tmp_path / "gone"
   folder.mkdir()
@@ -132,3 +152,21 @@ def test_a_working_folder_that_is_gone_is_named(tmp_path, monkeypatch, capsys):
 def test_a_value_with_a_dash_is_written_after_an_equals_sign(capsys):
   assert main.main(["chat", "--checkpoint", "run", "--question", "-why?"]) == 2
   assert "written after =, as in --question=-5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("verb", "option"),
+  [
+    ("chat", "--video"),
+    ("chat", "--question"),
+    ("scenes", "--video"),
+    ("watch", "--source"),
+    ("evals", "--manifest"),
+    ("evals", "--benchmark"),
+    ("analyze attention", "--video"),
+  ],
+)
+def test_a_second_value_is_not_taken_in_place_of_the_first(verb, option, capsys):
+  assert main.main([*verb.split(), "--checkpoint", "run", option, "one", option, "two"]) == 2
+  error = capsys.readouterr().err
+  assert f"argument {option}: takes one value, but was given 'one' and 'two'" in error

@@ -89,7 +89,7 @@ def test_the_steps_of_a_run(colours, monkeypatch):
   bar = step_bar.StepBar()
   bar.begin(RunFacts("", {}, None, 0, 4))
   for number in range(1, 4):
-    bar.step(number, {"loss": 1.25})
+    bar.step(number, {"loss": 1.25, "supervised": 5.0})
     print(f"step {number}/4 | loss")
   bar.end(None)
   assert "step 3/4, loss 1.2500" in out.getvalue() and " s/step, " in out.getvalue()

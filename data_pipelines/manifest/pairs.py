@@ -3,6 +3,7 @@
 
   {"query": "<video>What happens?", "response": "A goal.", "videos": ["a.mp4"], "history": []}
   {"question": "What happens?", "answer": "A goal.", "video": "a.mp4"}
+  {"question": "Who wins?", "options": ["Red", "Blue"], "answer": "A", "video": "a.mp4"}
   {"image": "a.jpg", "caption": "A dog."}
 
 `query` and `response` are the keys of ms-swift. Media are shown where `messages` shows them.
@@ -13,6 +14,7 @@ from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.messages import MEDIA_KEYS, parse_messages
+from data_pipelines.manifest.options import asked_with_options, has_options
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import Sample
 
@@ -38,7 +40,7 @@ def parse_pair(record: Mapping[str, Any], origin: str, root: str, report: Manife
   history = record.get("history") or []
   if not isinstance(history, list):
     raise RecordError(f"has history {excerpt(history)}, which is no list of pairs")
-  newest = [record[question_key], record[answer_key]]
+  newest = asked_with_options(record, record[question_key], record[answer_key])
   messages = []
   for pair in [*history, newest]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
@@ -71,9 +73,16 @@ def _caption(record: Mapping[str, Any]) -> str | None:
 
 
 def _pair_keys(record: Mapping[str, Any]) -> tuple[str, str] | None:
-  for keys in PAIRS:
-    if all(isinstance(record.get(key), str) for key in keys):
-      return keys
+  """The keys of a question and its answer.
+
+  With options, any answer is taken: one that names none of them is an error of its own.
+  """
+  for question, answer in PAIRS:
+    is_answer = isinstance(record.get(answer), str)
+    if not is_answer and record.get(answer) is not None:
+      is_answer = has_options(record)
+    if isinstance(record.get(question), str) and is_answer:
+      return question, answer
   return None
 
 

@@ -20,6 +20,7 @@ import weakref
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_pipelines.manifest import options
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.report import ManifestError, RecordError
@@ -31,6 +32,14 @@ _CHUNK = 512  # Rows that become Python objects at a time.
 _GROUPS = 4096  # Row groups kept, of all files together.
 _MEMORY = 128 << 20  # Bytes of those in memory.
 _DISK = 4 << 30  # Bytes of those in mapped files.
+# Columns that readers of records take texts from, or turns, whose bytes would be lost.
+_TEXTS = frozenset(
+  (
+    *("system", "conversations", "messages", "history", *options.KEYS),
+    *("query", "response", "question", "answer", "caption", "text"),
+    *("events", "sentence", "sentences"),
+  )
+)
 
 _kept = KeptTables(_GROUPS, _MEMORY, _DISK)
 _open_rows: "weakref.WeakKeyDictionary[BinaryIO, ParquetRecords]" = weakref.WeakKeyDictionary()
@@ -50,16 +59,31 @@ class ParquetRecords:
     self.rows = ParquetRows(io.BufferedReader(content), kept, version)
     self._name = path if "://" in path else os.path.abspath(path)
     self._media: list[str] = []  # Columns with bytes.
+    self._texts: list[str] = []  # Columns of texts that may hold bytes.
     for field in self.rows.schema:
-      if self.rows.leaves_of(field.name) and _is_medium(field.type):
+      if not self.rows.leaves_of(field.name):
+        continue
+      if field.name in _TEXTS:
+        self._texts.append(field.name)
+      elif _is_medium(field.type):
         self._media.append(field.name)
+    self._lost: dict[int, str] = {}  # Row group -> a column of texts with bytes, or "".
     self._decided: dict[tuple[int, str], bool | None] = {}  # See _all_or_none.
     self._lock = threading.Lock()
     self._following: list[Any] = []  # Records after the last one asked for, in reverse.
     self._next = -1  # The row of the first of them.
 
   def records(self, group: int, begin: int, end: int) -> Iterator[dict[str, Any]]:
-    """The records of some rows of a row group."""
+    """The records of some rows of a row group.
+
+    Raises ParquetError if bytes stand in place of texts, or among the turns.
+    """
+    lost = self._lost_column(group)
+    if lost:
+      raise ParquetError(
+        f"has bytes in {lost}, where they are not read; write texts as strings, and media as a "
+        "column of their own, such as images"
+      )
     mixed = [column for column in self._media if self._whether_bytes(group, column) is None]
     listed: list[dict[str, Any]] = [{} for _ in range(begin, end)]
     present: dict[str, list[Any]] = {}
@@ -145,6 +169,24 @@ class ParquetRecords:
         names.append(_path(entries[number]) if entries else None)
     return names
 
+  def _lost_column(self, group: int) -> str:
+    """A column of texts with bytes in a row group, or ""."""
+    if group not in self._lost:
+      columns = [column for column in self._texts if self._holds_bytes(group, column)]
+      self._lost[group] = columns[0] if columns else ""
+    return self._lost[group]
+
+  def _holds_bytes(self, group: int, column: str) -> bool:
+    for leaf in self.rows.leaves_of(column):
+      nulls, values = self.rows.nulls(group, leaf)
+      if nulls is not None and nulls < values:
+        return True
+      if nulls is None and any(
+        _has_value(b.column(0)) for b in self.rows.read_batches(group, [leaf])
+      ):
+        return True
+    return False
+
   def _type(self, column: str) -> pa.DataType:
     return self.rows.schema.field(column).type
 
@@ -178,6 +220,15 @@ def _filled(cells: pa.Array) -> pa.Array:
   if pa.types.is_struct(cells.type):
     cells = pc.struct_field(cells, "bytes")
   return cells.is_valid()
+
+
+def _has_value(cells: pa.Array) -> bool:
+  """Whether any cell has a value, also inside lists and structs."""
+  if _is_list(cells.type):
+    return _has_value(cells.flatten())
+  if pa.types.is_struct(cells.type):
+    return any(map(_has_value, cells.flatten()))
+  return cells.null_count < len(cells)
 
 
 def _is_list(kind: pa.DataType) -> bool:

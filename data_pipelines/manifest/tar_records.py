@@ -108,7 +108,7 @@ def _record(path: str, file: BinaryIO, group: list[TarMember]) -> Any:
     raise RecordError(f"is {excerpt(record)}, not an object")
   media = [member for member in group if _extension(member).endswith((*VIDEOS, *PICTURES))]
   for member in media:
-    remember_member(path, file, member)
+    remember_member(_outer_name(path), file, member)
   return _with_media(path, dict(record), media)
 
 

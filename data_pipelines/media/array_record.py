@@ -7,6 +7,7 @@ a TFDS example that contains the media. Without a table, key is a number and the
 itself.
 """
 
+import bisect
 from collections.abc import Iterator
 import contextlib
 import functools
@@ -59,16 +60,12 @@ def locate(path: str, key: str) -> tuple[str, int]:
       raise ValueError(f"the data set has {len(table)} records, but none of that key")
     shard, record = table[key]
     return os.path.join(os.path.dirname(path), shard), record
-  files = shards(path)
   if not key.isdecimal():
     raise ValueError(f"no {os.path.basename(path)}{KEYS} is there, so a key is a record number")
-  record = int(key)
-  for shard in files:
-    count = _reader(shard).num_records()
-    if record < count:
-      return shard, record
-    record -= count
-  raise ValueError("the file has fewer records")
+  place = _place(path, int(key))
+  if place is None:
+    raise ValueError("the file has fewer records")
+  return place
 
 
 def read_record(path: str, key: str) -> bytes:
@@ -99,13 +96,11 @@ def read_records(path: str | os.PathLike) -> Iterator[bytes]:
 
 def read_number(path: str, number: int) -> bytes:
   """The record with this number, counted over all shards."""
-  for shard in shards(path):
-    reader = _reader(shard)
-    count = reader.num_records()
-    if number < count:
-      return _record(reader, number)
-    number -= count
-  raise ValueError(f"{path} has fewer records than when it was read first")
+  place = _place(path, number)
+  if place is None:
+    raise ValueError(f"{path} has fewer records than when it was read first")
+  shard, record = place
+  return _record(_reader(shard), record)
 
 
 def fields(example: bytes) -> dict[str, bytes]:
@@ -147,6 +142,36 @@ def _parsed_keys(table: str, changed: int) -> dict[str, list]:
   """
   with open(table, "rb") as file:
     return json.load(file)
+
+
+def _place(path: str, number: int) -> tuple[str, int] | None:
+  """(shard, number in it) of a record; None beyond the last."""
+  files, firsts = _shard_table(path, _folder_change(path))
+  shard = bisect.bisect_right(firsts, number) - 1
+  if shard == len(files):
+    return None
+  return files[shard], number - firsts[shard]
+
+
+@functools.lru_cache(maxsize=64)
+def _shard_table(path: str, changed: int) -> tuple[list[str], list[int]]:
+  """The shards, and the number of the first record of each; then the count of all.
+
+  Counting opens every shard, which is too much for every record. changed: see _folder_change.
+  """
+  del changed
+  files = shards(path)
+  firsts = [0]
+  for shard in files:
+    firsts.append(firsts[-1] + _reader(shard).num_records())
+  return files, firsts
+
+
+def _folder_change(path: str) -> int:
+  """When shards of a name were last added, in nanoseconds; 0 in a bucket."""
+  if remote.is_remote(path):
+    return 0
+  return os.stat(os.path.dirname(path) or ".").st_mtime_ns
 
 
 def _record(reader, number: int) -> bytes:

@@ -18,6 +18,9 @@ MOST = 1_000_000  # Characters of a template, and of what it writes beside the m
 _OPEN = "\ue000"  # A private-use character, which no sensible template contains.
 _CLOSE = "\ue001"
 _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+_CHATML = re.compile(  # A question in ChatML, with or without a system turn.
+  r"(?:<\|im_start\|>system\n(.*)<\|im_end\|>\n)?<\|im_start\|>user\n\?<\|im_end\|>\n?", re.DOTALL
+)
 
 Message = Mapping[str, str]  # role, content
 
@@ -68,6 +71,18 @@ class ChatTemplate:
     """Whether words keep the spaces around them."""
     probe = [dict(role="user", content=" a ")]
     return " a " in self._render(probe, False)
+
+  def own_system(self) -> str | None:
+    """The system turn that a template of ChatML writes itself.
+
+    "" if it writes none before a question. Of other templates it is None.
+    """
+    try:
+      text = self._render([dict(role="user", content="?")], False)
+    except UnwritableConversation:
+      return None
+    match = _CHATML.fullmatch(text)
+    return None if match is None else match[1] or ""
 
   def _verified_pieces(self, messages: Sequence[Message], opened: bool) -> list[str | int]:
     marked = []

@@ -28,7 +28,7 @@ from data_pipelines.text.tokenizers import Tokenizer
 START = "<|im_start|>"
 END = "<|im_end|>"
 LABELS = ("llava", "answer_only")
-RULES = 2  # The version of the templates. Cached lengths are valid for one version.
+RULES = 3  # The version of templates and of reading records: cached lengths are valid for one.
 
 
 @dataclasses.dataclass(frozen=True)

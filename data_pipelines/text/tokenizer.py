@@ -16,7 +16,10 @@ from filax import files
 
 CONFIG = "tokenizer_config.json"  # Beside the tokenizer's file: its chat template.
 PADS = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")  # The first that exists is the pad.
-STOPS = ("<|im_end|>", "<|endoftext|>", "</s>", "<eos>", "<|eot_id|>")  # All existing tokens stop.
+STOPS = (  # All of these that exist end an answer.
+  *("<|im_end|>", "<|endoftext|>", "</s>", "<eos>"),
+  *("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"),  # Llama 3.
+)
 CONTROLS = ("<|im_start|>", "<|im_end|>")  # Added by train_sentencepiece; its pad is PADS[0].
 # Controls even in a vocabulary that added them as plain words: text must not be able to end a turn
 # or insert a medium.
@@ -69,8 +72,14 @@ class Tokenizer(abc.ABC):
 
   @property
   def stop_ids(self) -> tuple[int, ...]:
-    """The ids that end an answer."""
-    return tuple(self.controls[name] for name in STOPS if name in self.controls)
+    """The ids that end an answer.
+
+    They are those of STOPS, and of the eos_token beside a chat template.
+    """
+    names = dict.fromkeys(STOPS)
+    if self.chat is not None and "eos_token" in self.chat.names:
+      names[self.chat.names["eos_token"]] = None
+    return tuple(self.controls[name] for name in names if name in self.controls)
 
   def special(self, name: str) -> int:
     """The id of a control token. Raises ValueError for an unknown name."""

@@ -19,7 +19,7 @@ from data_pipelines.media.index import MediaIndex, media_of
 from data_pipelines.media.open import LIMITS, Limits
 from data_pipelines.media.probe import Probe
 from data_pipelines.sample import Sample, Scene
-from data_pipelines.tools.quantities import FIGURES, Quantity, quantities
+from data_pipelines.tools.quantities import FIGURES, Quantity, measured_sample, quantities
 
 DECODE_SIZE = 16  # Pixels of decoded pictures, enough to detect damage.
 _KINDS = ("video", "images", "text only")
@@ -97,34 +97,36 @@ def check_manifest(
   manifest, and for one without any record.
   """
   report = ManifestReport()
-  samples = list(llava.read_manifest(manifest, root, report))
+  samples = []
+  for sample in llava.read_manifest(manifest, root, report):
+    samples.append(measured_sample(sample, encode))
   if not samples and not report.bad:
     raise ManifestError(f"The manifest {one_line(os.fspath(manifest))} has no record.")
-  media = media_of(samples)
+  media = media_of(entry.sample for entry in samples)
   probes = MediaIndex(threads=threads, limits=limits, progress=progress).probes(media)
   unreadable = {name: probe.error for name, probe in probes.items() if probe.error}
   if decode:
     readable = [name for name in media if name not in unreadable]
     unreadable |= _decoding_errors(readable, threads, limits)
   good = []
-  for sample in samples:
-    reason = _fault(sample, probes, unreadable)
+  for entry in samples:
+    reason = _fault(entry.sample, probes, unreadable)
     if reason:
-      report.bad.append(BadRecord.at(sample.origin, reason))
+      report.bad.append(BadRecord.at(entry.sample.origin, reason))
     else:
-      good.append(sample)
+      good.append(entry)
   report.bad.sort(key=lambda bad: (bad.line, bad.nth))
   report.samples = len(good)
   counts = dict.fromkeys(_KINDS, 0)
-  for sample in good:
-    counts[_media_kind(sample)] += 1
+  for entry in good:
+    counts[_media_kind(entry.sample)] += 1
   return CheckResult(
     manifest=os.fspath(manifest),
     report=report,
     media=len(media),
     unreadable=unreadable,
     counts=counts,
-    quantities=list(quantities(good, probes, encode)),
+    quantities=list(quantities(good, probes)),
   )
 
 

@@ -40,37 +40,54 @@ class Quantity:
     }
 
 
-def quantities(
-  samples: Sequence[Sample],
-  probes: Mapping[str, Probe],
-  encode: Callable[[str], list[int]] | None,
-) -> Iterator[Quantity]:
-  """The quantities of samples.
+@dataclasses.dataclass(frozen=True)
+class MeasuredSample:
+  """A sample without its texts, and the lengths of these.
 
-  With `encode`, a tokenizer's method, also lengths in tokens.
+  Texts would take most of the memory: answers of a million samples are gigabytes.
   """
-  videos = _video_timelines(samples)
+
+  sample: Sample  # Without turns.
+  words: tuple[int, int]  # Of questions and of answers.
+  tokens: tuple[int, int] | None = None
+
+
+def measured_sample(
+  sample: Sample, encode: Callable[[str], list[int]] | None = None
+) -> MeasuredSample:
+  """Measures the texts of a sample.
+
+  With `encode`, a tokenizer's method, also their lengths in tokens.
+  """
+  question = _text(sample, "user")
+  answer = _text(sample, "assistant")
+  tokens = None
+  if encode is not None:
+    tokens = len(encode(question)), len(encode(answer))
+  words = len(question.split()), len(answer.split())
+  return MeasuredSample(dataclasses.replace(sample, turns=()), words, tokens)
+
+
+def quantities(
+  measured: Sequence[MeasuredSample], probes: Mapping[str, Probe]
+) -> Iterator[Quantity]:
+  """The quantities of samples."""
+  videos = _video_timelines([entry.sample for entry in measured])
   durations = [timeline_duration(timeline, probes) for timeline in videos]
   yield _quantity("duration", "video duration", "seconds", durations)
   rates = [probes[name].fps for name in _video_files(videos)]
   yield _quantity("fps", "frames a second", "1/s", rates)
-  questions = _texts(samples, "user")
-  answers = _texts(samples, "assistant")
-  yield from _text_lengths(questions, answers, "words", str.split)
-  if encode is not None:
-    yield from _text_lengths(questions, answers, "tokens", encode)
+  yield from _text_lengths([entry.words for entry in measured], "words")
+  tokens = [entry.tokens for entry in measured if entry.tokens is not None]
+  if tokens:
+    yield from _text_lengths(tokens, "tokens")
 
 
-def _text_lengths(
-  questions: Sequence[str],
-  answers: Sequence[str],
-  unit: str,
-  divide: Callable[[str], list],
-) -> Iterator[Quantity]:
+def _text_lengths(lengths: Sequence[tuple[int, int]], unit: str) -> Iterator[Quantity]:
   """Lengths of questions and of answers, in words or tokens."""
-  for name, texts in (("question", questions), ("answer", answers)):
-    lengths = [len(divide(text)) for text in texts]
-    yield _quantity(f"{name}_{unit}", f"{unit} of {name}s", unit, lengths)
+  for column, name in enumerate(("question", "answer")):
+    values = [pair[column] for pair in lengths]
+    yield _quantity(f"{name}_{unit}", f"{unit} of {name}s", unit, values)
 
 
 def _quantity(
@@ -83,13 +100,9 @@ def _quantity(
   return Quantity(key, title, unit, array)
 
 
-def _texts(samples: Sequence[Sample], role: str) -> list[str]:
-  """The turns of a role in each sample, joined by spaces."""
-  texts = []
-  for sample in samples:
-    turns = [turn.text for turn in sample.turns if turn.role == role]
-    texts.append(" ".join(turns))
-  return texts
+def _text(sample: Sample, role: str) -> str:
+  """The turns of a role, joined by spaces."""
+  return " ".join(turn.text for turn in sample.turns if turn.role == role)
 
 
 def _video_timelines(samples: Sequence[Sample]) -> list[Timeline]:

@@ -9,6 +9,8 @@ import os
 from typing import Any, BinaryIO
 
 from data_pipelines.manifest import llava
+from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.llava_media import check_text
 from data_pipelines.manifest.reader import (
   BadRecord,
   ManifestReport,
@@ -35,6 +37,7 @@ _HELD = frozenset(
     *("id", "kind", "conversations", "messages", "system", EXTRA),
     *("image", "images", "video", "videos", "scenes", "start", "end"),
     *("video_path", "caption", "text", "query", "sentence", "question", "answer", "response"),
+    *("options", "choices", "candidates"),
     *("history", "timestamp", "timestamps", "span", "relevant_windows", "events", "sentences"),
   )
 )
@@ -47,6 +50,7 @@ SCENE_BYTES = "the bytes of timelines of scenes, whose media are named by path"
 HINTS = "sampling that a video asks for (fps, max_pixels …), which config.data decides"
 SCENES = "timelines of scenes, which only FiLax reads in messages"
 FOLDERS = "folders of pictures, which are named by path"
+KEYS = "further keys with values that JSON cannot hold, such as dates"
 TURNS = "a question or an answer that was made from a caption or from times"
 
 
@@ -211,7 +215,10 @@ class _Job:
 
 
 def _extra(record: Mapping[str, Any]) -> dict[str, Any]:
-  """The keys of a record that a sample does not hold."""
+  """The keys of a record that a sample does not hold.
+
+  Raises RecordError for a text that no file of UTF-8 can hold.
+  """
   extra = {}
   if isinstance(record.get(EXTRA), str):  # From a Parquet file that this tool wrote.
     try:
@@ -223,6 +230,8 @@ def _extra(record: Mapping[str, Any]) -> dict[str, Any]:
   for key, value in record.items():
     if key not in _HELD and value is not None and _is_json(value):
       extra[key] = value
+  for key, value in extra.items():
+    check_text(json.dumps({key: value}, ensure_ascii=False), excerpt(key))
   return extra
 
 
@@ -242,6 +251,8 @@ def _lost(record: Mapping[str, Any], sample: Sample, shape: str, folders: bool) 
     yield SCENES
   if folders:
     yield FOLDERS
+  if any(key not in _HELD and not _is_json(value) for key, value in record.items()):
+    yield KEYS
   if "conversations" not in record and "messages" not in record:
     if not any(isinstance(record.get(key), str) for key in ("response", "answer")):
       yield TURNS

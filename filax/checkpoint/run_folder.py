@@ -32,3 +32,16 @@ def step_folders(path: Path | epath.Path) -> Sequence[Path | epath.Path]:
     children = []
   steps = [child for child in children if child.name.isdigit()]
   return sorted(steps, key=lambda step: int(step.name), reverse=True)
+
+
+def set_aside(step: epath.Path) -> None:
+  """Renames the folder of a damaged checkpoint.
+
+  The step may have been written again and damaged again: then <step>.damaged has a number.
+  """
+  target = step.parent / f"{step.name}.damaged"
+  number = 1
+  while target.exists():
+    number += 1
+    target = step.parent / f"{step.name}.damaged-{number}"
+  step.replace(target)

@@ -205,14 +205,9 @@ class Checkpoints:
         return restored
       except Damaged as error:
         say(f"Skipping {path}: {error}")
-        on_one_process(functools.partial(_set_aside, path))
+        on_one_process(functools.partial(run_folder.set_aside, path))
         self._manager.reload()
     return None
-
-
-def _set_aside(step: epath.Path) -> None:
-  """Renames the folder of a damaged checkpoint."""
-  step.replace(step.parent / f"{step.name}.damaged")
 
 
 def exists(workdir: epath.PathLike) -> bool:

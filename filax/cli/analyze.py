@@ -45,11 +45,16 @@ def analyze_parser() -> argparse.ArgumentParser:
   )
   studies = parser.add_subparsers(dest="way", required=True)
   attention = _study_parser(studies, "attention")
-  attention.add_argument("--video", required=True)
-  attention.add_argument("--question", required=True)
+  attention.add_argument("--video", action=options.Single, required=True)
+  attention.add_argument("--question", action=options.Single, required=True)
   redundancy = _study_parser(studies, "redundancy")
   add = redundancy.add_argument
-  add("--manifest", required=True, help="questions, in the format of the training data")
+  add(
+    "--manifest",
+    action=options.Single,
+    required=True,
+    help="questions, in the format of the training data",
+  )
   add("--root", default="", help="folder of the media; default: that of the questions")
   add("--allow-missing", action="store_true", help="ask about what is there; count the rest")
   add(

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from filax.cli import checkpoint_options, options
+from filax.cli import checkpoint_options, errors, options
 from filax.cli.terminal import printable, with_start_joined
 from filax.infer.answer_settings import MOST_ANSWERS
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
   args = chat_parser().parse_args(argv)
   try:
     conversation, start_seconds = _start_conversation(args)
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, RuntimeError, MemoryError) as error:
     if args.json:
       for question in _questions(args):
         _print_error(args, question, error)
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
   for question in _questions(args):
     try:
       answers = _ask(conversation, question, args)
-    except (ValueError, RuntimeError) as error:  # OSError is that of a closed or full output.
+    except (ValueError, RuntimeError, MemoryError) as error:  # OSError is that of the output.
       _print_error(args, question, error)
       if args.question is not None:
         raise
@@ -45,7 +45,11 @@ def chat_parser() -> argparse.ArgumentParser:
   """The options of `filax chat`."""
   parser = checkpoint_options.video_parser("chat", "Ask a checkpoint about a video.", False)
   add = parser.add_argument
-  add("--question", help="a question; default: read questions from standard input, one per line")
+  add(
+    "--question",
+    action=options.Single,
+    help="a question; default: read questions from standard input, one per line",
+  )
   checkpoint_options.add_sampling(parser)
   add(
     "--min-p",
@@ -161,7 +165,7 @@ def _input_questions() -> Iterator[str]:
 
 def _print_error(args: argparse.Namespace, question: str, error: Exception) -> None:
   """Prints the reason as a line of JSON, or on stderr."""
-  text = " ".join(str(error).split()) or type(error).__name__
+  text = errors.sentence(error)
   if args.json:
     row = dict(question=question, error=text, video=args.video)
     print(json.dumps(row), flush=True)

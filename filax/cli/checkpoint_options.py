@@ -136,7 +136,10 @@ def video_parser(verb: str, description: str, required: bool = True) -> argparse
   add_devices(parser)
   without = "" if required else "; without it, the question is about no video"
   parser.add_argument(
-    "--video", required=required, help=f"a video file, or a folder of pictures{without}"
+    "--video",
+    action=options.Single,
+    required=required,
+    help=f"a video file, or a folder of pictures{without}",
   )
   parser.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
   parser.add_argument("--json", action="store_true", help="print JSON")

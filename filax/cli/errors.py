@@ -9,6 +9,7 @@ import select
 import sys
 
 from filax.cli import interrupts
+from filax.memory_errors import is_out_of_memory, memory_sentence
 
 BROKEN_PIPE = 141  # The code in a shell of a program that SIGPIPE ended: 128 + 13.
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # Writing, unlike opening, names no file.
@@ -18,10 +19,10 @@ _TEXT_FLAGS = ("--question",)  # Their values are for the model, whatever they b
 def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], verb: str) -> int:
   """Runs main(argv); returns its exit code, or 2 after a user error.
 
-  User errors are ValueError and OSError, printed without a traceback. A path that begins with ~ is
-  below the home folder, also behind "=", where shells leave it. If the reader of the output stops
-  (`filax show ... | head`), the command ends without a message. FILAX_DEBUG=1 lets the traceback of
-  a user error through.
+  User errors are ValueError, OSError and too little memory, printed without a traceback. A path
+  that begins with ~ is below the home folder, also behind "=", where shells leave it. If the reader
+  of the output stops (`filax show ... | head`), the command ends without a message. FILAX_DEBUG=1
+  lets the traceback of a user error through.
   """
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")  # A name is shown, whatever the locale.
@@ -36,18 +37,21 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
       print(f"filax {verb}: {error}", file=sys.stderr)
       return 2
     return BROKEN_PIPE
-  except (ValueError, OSError) as error:
-    if os.environ.get("FILAX_DEBUG"):
+  except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    is_users = isinstance(error, ValueError | OSError) or is_out_of_memory(error)
+    if not is_users or os.environ.get("FILAX_DEBUG"):
       raise
-    print(f"filax {verb}: {_sentence(error)}", file=sys.stderr)
+    print(f"filax {verb}: {sentence(error)}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print(f"filax {verb}: stopped.", file=sys.stderr)
     return 130
 
 
-def _sentence(error: ValueError | OSError) -> str:
+def sentence(error: Exception) -> str:
   """What a user error says, in one line."""
+  if is_out_of_memory(error):
+    return memory_sentence(error)
   text = " ".join(str(error).split()) or type(error).__name__
   if not isinstance(error, OSError) or not error.strerror:
     return text

@@ -125,6 +125,7 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add(
     "--benchmark",
+    action=options.Single,
     default="",
     help="names of --list, separated by commas, or module:name of your own benchmark",
   )
@@ -134,7 +135,12 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     help="folder with the files of the benchmark, or with a folder for each benchmark",
   )
   add("--protocol", default="", help="vcf, lmms-eval or official; default: depends on the model")
-  add("--manifest", default="", help="questions of your own, in the format of the training data")
+  add(
+    "--manifest",
+    action=options.Single,
+    default="",
+    help="questions of your own, in the format of the training data",
+  )
   add("--root", default="", help="folder of the media; default: the folder of the questions")
   add(
     "--allow-missing",

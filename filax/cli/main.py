@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax <verb> ...: the table of commands."""
+"""filax <verb> ...: the table of commands.
 
-from collections.abc import Sequence
-import importlib
-import importlib.metadata
+Only what is loaded anyway is imported here: Ctrl-C can be met once this module is there.
+"""
+
 import sys
-
-from filax.cli import errors
 
 VERBS = {  # verb -> (module with a main(argv), one line of help)
   "demo": ("filax.cli.demo", "make a corpus, train on it, answer, write a report"),
@@ -43,6 +41,8 @@ def usage() -> str:
 
 def version() -> str:
   """The installed version; "not installed" without one."""
+  import importlib.metadata
+
   try:
     return importlib.metadata.version("filax")
   except importlib.metadata.PackageNotFoundError:
@@ -51,7 +51,19 @@ def version() -> str:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs a verb; returns the exit code."""
-  argv = sys.argv[1:] if argv is None else argv
+  try:
+    return _run(sys.argv[1:] if argv is None else argv)
+  except KeyboardInterrupt:  # It came before the verb began, or after its end.
+    print("filax: stopped.", file=sys.stderr)
+    return 130
+
+
+def _run(argv: list[str]) -> int:
+  """`main`, where Ctrl-C that no verb meets may leave it."""
+  import importlib
+
+  from filax.cli import errors
+
   if not argv or argv[0] in ("-h", "--help", "help"):
     return errors.run_verb(lambda _: print(usage()), [], "help")
   if argv[0] == "--version":
@@ -62,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     return 2
   name, _ = VERBS[verb]
 
-  def import_and_run(argv: Sequence[str]) -> int | None:
+  def import_and_run(argv) -> int | None:
     return importlib.import_module(name).main(argv)  # Ctrl-C is met while it is imported, too.
 
   return errors.run_verb(import_and_run, rest, verb)

@@ -16,6 +16,21 @@ class Parser(argparse.ArgumentParser):
     raise ValueError(f"{message.rstrip('.')}. `{self.prog} --help` lists the options.")
 
 
+class Single(argparse.Action):
+  """An option that may be given once.
+
+  argparse would take the last of several values without a word.
+  """
+
+  def __call__(self, parser, namespace, values, option_string=None):
+    first = getattr(namespace, self.dest)
+    if first != self.default:
+      raise argparse.ArgumentError(
+        self, f"takes one value, but was given {first!r} and {values!r}. Run the command for each"
+      )
+    setattr(namespace, self.dest, values)
+
+
 def config_parser(verb: str, description: str, required: bool = True) -> Parser:
   """A parser with --config; `description` is printed as it is written."""
   parser = Parser(

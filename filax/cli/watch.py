@@ -50,7 +50,12 @@ def watch_parser() -> argparse.ArgumentParser:
   checkpoint_options.add_checkpoint(parser)
   checkpoint_options.add_devices(parser)
   add = parser.add_argument
-  add("--source", required=True, help="a file, a folder of pictures, /dev/video0, rtsp://... ")
+  add(
+    "--source",
+    action=options.Single,
+    required=True,
+    help="a file, a folder of pictures, /dev/video0, rtsp://... ",
+  )
   add(
     "--fps",
     type=options.number(above=True),
@@ -63,7 +68,11 @@ def watch_parser() -> argparse.ArgumentParser:
     default=1.0,
     help="speed of a file: 2 is twice as fast, 0 does not wait (1)",
   )
-  add("--question", help=f"ask this; default with --every: {QUESTION!r}")
+  add(
+    "--question",
+    action=options.Single,
+    help=f"ask this; default with --every: {QUESTION!r}",
+  )
   add("--every", type=options.number(above=True), help="ask again after this many seconds of video")
   add(
     "--tokens",

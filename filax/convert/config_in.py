@@ -134,11 +134,23 @@ def _read_llava_onevision(config: Mapping[str, Any]) -> dict[str, Any]:
     )
   if config.get("projector_hidden_act", "gelu") != "gelu":
     raise ValueError(f"projector_hidden_act is {config['projector_hidden_act']!r}, not gelu.")
-  text_config = dict(config["text_config"])
-  if "tie_word_embeddings" in config:  # transformers gives it precedence.
-    text_config["tie_word_embeddings"] = config["tie_word_embeddings"]
   encoder = read_siglip(config["vision_config"], cut=-layer - 1)
-  return dict(encoder=encoder, llm=read_llm(text_config), **_frame_by_frame("one_token"))
+  return dict(encoder=encoder, llm=read_llm(_text_config(config)), **_frame_by_frame("one_token"))
+
+
+def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The text_config, with the tie_word_embeddings of the whole config before its own.
+
+  If only its own ties the head, as in files of older transformers, it says neither: there the files
+  decide.
+  """
+  text_config = dict(config["text_config"])
+  tied = config.get("tie_word_embeddings")
+  if tied is not None:
+    text_was_tied = text_config.pop("tie_word_embeddings", False)
+    if tied or not text_was_tied:
+      text_config["tie_word_embeddings"] = tied
+  return text_config
 
 
 def _frame_by_frame(newline: str) -> dict[str, Any]:
@@ -254,8 +266,8 @@ def set_answer_settings(config: dict[str, Any], source_config: Mapping[str, Any]
   size = selector.get("size", 1)
   infer["selector"] = dict(name=selector["name"], size=size)
   infer["sampling"] = dict(name="uniform", frames=32 * size, phase="ends")
+  config.setdefault("data", {})["resize"] = "pillow"  # Of all released code.
   if config_family(source_config) == "videochat-flash":
     infer["sampling"] = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
     infer["time_prompt"] = "vcf_released"
     infer["max_new_tokens"] = 1024
-    config.setdefault("data", {})["resize"] = "pillow"

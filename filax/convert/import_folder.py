@@ -98,19 +98,23 @@ def checkpoint_config(
   if request.tokenizer is not None:
     data = config.setdefault("data", {})
     data["tokenizer"] = request.tokenizer.filename
-    if request.config is None and _needs_own_template(request.tokenizer, data):
-      data["template"] = "chat"
-      data["system"] = ""  # The template's own, if it has one.
+    if request.config is None and data.get("template") == "chatml":
+      data |= _own_writing(request.tokenizer, is_alone=not is_complete(model))
   return config
 
 
-def _needs_own_template(tokenizer: Any, data: Mapping[str, Any]) -> bool:
-  """Whether conversations can be written by the tokenizer's own chat template alone.
+def _own_writing(tokenizer: Any, is_alone: bool) -> dict[str, str]:
+  """What the tokenizer's chat template changes in config.data.
 
-  As for Llama 3, whose vocabulary has no control tokens of ChatML.
+  A vocabulary without the control tokens of ChatML, as that of Llama 3, needs the template itself.
+  is_alone: a language model alone was trained with the template, whose system turn may be another.
   """
-  is_chatml = data.get("template") == "chatml"
-  return is_chatml and tokenizer.chat is not None and TURN_START not in tokenizer.controls
+  if tokenizer.chat is None:
+    return {}
+  if TURN_START not in tokenizer.controls:
+    return dict(template="chat", system="")  # The template's own system turn, if it has one.
+  system = tokenizer.chat.own_system() if is_alone else None
+  return {} if system is None else dict(system=system)
 
 
 def _write_checkpoint(

@@ -67,7 +67,8 @@ def open_inputs(request: ImportRequest) -> tuple[list[WeightSource], dict[str, A
   for path, roles in inputs:
     modelled = tuple(role for role in roles if role in model)
     sources.append(tensor_plan.open_source(path, modelled))
-  _adopt_vocabulary(sources, model)
+  stated = described.get("llm", {}).get("tied")
+  _adopt_vocabulary(sources, model, may_tie=request.sets.get("llm.tied", stated) is not False)
   return sources, model
 
 
@@ -203,10 +204,13 @@ def _check_same_architecture(
     )
 
 
-def _adopt_vocabulary(sources: Sequence[WeightSource], model: dict[str, Any]) -> None:
+def _adopt_vocabulary(
+  sources: Sequence[WeightSource], model: dict[str, Any], may_tie: bool
+) -> None:
   """Reads vocabulary rows and the tied head from the file.
 
-  Configs and files often differ in them.
+  Configs and files often differ in them. may_tie: whether nobody says that the head is not the
+  embedding. Raises ValueError if it is not, and no file holds it.
   """
   for source in sources:
     if "llm" not in source.roles:
@@ -218,8 +222,14 @@ def _adopt_vocabulary(sources: Sequence[WeightSource], model: dict[str, Any]) ->
     if rows != llm.vocab:
       model["llm"]["vocab"] = rows
     has_head = any(name.endswith("lm_head.weight") for name in source.tensors)
-    if not llm.tied and not has_head:
-      model["llm"]["tied"] = True
+    if llm.tied or has_head:
+      continue
+    if not may_tie:
+      raise ValueError(
+        f"{source.path} holds no lm_head.weight, but tie_word_embeddings is false: a file of the "
+        "model is missing. If the head is the embedding after all, give --set llm.tied=True."
+      )
+    model["llm"]["tied"] = True
 
 
 def _embedding_rows(source: WeightSource) -> int | None:

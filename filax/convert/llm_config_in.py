@@ -11,7 +11,7 @@ from typing import Any
 
 from filax.convert import rope_config
 
-_SIZES = dict(
+_FIELDS = dict(
   width="hidden_size",
   depth="num_hidden_layers",
   heads="num_attention_heads",
@@ -19,6 +19,7 @@ _SIZES = dict(
   head_dim="head_dim",
   mlp="intermediate_size",
   vocab="vocab_size",
+  tied="tie_word_embeddings",
 )
 
 
@@ -47,8 +48,8 @@ FAMILIES = {
 def read_llm(config: Mapping[str, Any]) -> dict[str, Any]:
   """The llm role from a config of Qwen2, Qwen3 or Llama.
 
-  A model_type that is none of them, such as "llava_qwen", is Qwen2. Raises ValueError for a setting
-  that is not implemented.
+  A model_type that is none of them, such as "llava_qwen", is Qwen2. `tied` is there only if the
+  config says it. Raises ValueError for a setting that is not implemented.
   """
   name = config.get("model_type", "qwen2")
   if name not in FAMILIES:
@@ -56,7 +57,7 @@ def read_llm(config: Mapping[str, Any]) -> dict[str, Any]:
   family = FAMILIES[name]
   _check_fixed(config, family)
   rope = rope_config.read_rope(config, family.rope_types)
-  sizes = dict(family.defaults) | renamed(config, _SIZES)
+  sizes = dict(family.defaults) | renamed(config, _FIELDS)
   if name == "llama" and "kv_heads" not in sizes and "heads" in sizes:  # As in Llama 2.
     sizes["kv_heads"] = sizes["heads"]
   if "head_dim" not in sizes and {"width", "heads"} <= sizes.keys():
@@ -71,7 +72,6 @@ def read_llm(config: Mapping[str, Any]) -> dict[str, Any]:
   yarn = rope_config.yarn_settings(rope, positions) if kind == "yarn" else None
   return dict(
     name=name,
-    tied=config.get("tie_word_embeddings") or False,
     eps=config.get("rms_norm_eps", 1e-6),
     positions=positions,
     yarn=yarn,

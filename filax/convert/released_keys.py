@@ -32,6 +32,7 @@ LLAVA = _COMMON | {
   "mm_resampler_type": ("spatial_pool",),
   "vision_encode_type": ("image",),
   "frame_aspect_ratio": ("square",),
+  "add_faster_video": (False,),  # Adds a second, coarser copy of the frames.
 }
 
 

@@ -4,6 +4,7 @@
 import base64
 from collections.abc import Callable, Mapping, Sequence
 import io
+import math
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def _draw_losses(
   first = 0
   for number, (curve, shade) in enumerate(zip(curves, SHADES, strict=True), 1):
     steps = [first + record["step"] for record in curve]
-    losses = [record["loss"] for record in curve]
+    losses = [record["loss"] or math.nan for record in curve]  # A step may have no loss.
     ax.plot(steps, losses, color=shade, linewidth=1.8, label=f"stage {number}")
     first = steps[-1]
   ax.set_yscale("log")

@@ -3,7 +3,7 @@
 
 from data_pipelines.packing import visual_order
 from data_pipelines.packing.frame_sampling import Extent
-from filax.infer.generate import context_length
+from filax.infer.generate import context_length, unstretched_positions
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import count_frames, frame_unit
 from filax.models.video_lm import VideoLM
@@ -29,7 +29,7 @@ def check_frames(model: VideoLM, frames: int, max_new_tokens: int) -> None:
   context = context_length(model)
   if tokens + max_new_tokens < context:
     return
-  factor = -(-(tokens + max_new_tokens + TEXT_ROOM) // model.llm.positions)
+  factor = -(-(tokens + max_new_tokens + TEXT_ROOM) // unstretched_positions(model))
   raise ValueError(
     f"{frames} frames are {tokens} visual tokens, and the checkpoint reads {context} positions; "
     f"{_fitting_frames(model, frames, max_new_tokens)} Or set --yarn {factor}, which extends the "

@@ -14,8 +14,6 @@ import sys
 import time
 from typing import Any
 
-import jax
-
 from filax.evals import averaging, cost, questions, result
 from filax.evals.account import Account
 from filax.evals.agreed_media import agreed_groups
@@ -30,6 +28,7 @@ from filax.evals.rows import Row
 from filax.evals.submissions import every_row
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import also_of_pair
+from filax.memory_errors import is_out_of_memory
 
 KEEP_SECONDS = 15.0  # Minimum time between two writes of result.json during a run.
 
@@ -179,9 +178,9 @@ class _Run:
       self._measure(asking)
       with contextlib.suppress(OSError):  # The first error says more.
         self._write_result()
-      if _is_out_of_memory(error):
+      if is_out_of_memory(error):
         raise ValueError(
-          f"The device's memory does not hold {self.batch} prompts at a time. Lower --batch or "
+          f"The memory does not hold {self.batch} prompts at a time. Lower --batch or "
           "--frames; the same command then goes on from the answers so far."
         ) from error
       raise
@@ -278,11 +277,6 @@ class _Run:
     done = len(rows) - self._answered_before + len(self.account.skipped)
     accuracy = averaging.mean_score(rows)
     self._progress.count_answers(done, len(self.account.bad_media), accuracy, last)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-  """Whether the device had too little memory."""
-  return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _batch_rows(evaluation: Evaluation, count: int) -> int:

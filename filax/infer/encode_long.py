@@ -31,7 +31,7 @@ from data_pipelines.text import templates
 from filax import files
 from filax.infer import encode
 from filax.infer.encoded_media import EncodedMedia
-from filax.infer.generate import context_length
+from filax.infer.generate import context_length, unstretched_positions
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, count_frames, frame_unit, timeline_extent
 from filax.models.layers_apart import stacked_leaves
@@ -256,7 +256,7 @@ def _check_context(model: VideoLM, frames: int, tokens: int) -> None:
   context = context_length(model)
   if tokens < context:
     return
-  positions = model.llm.positions
+  positions = unstretched_positions(model)
   with_question = tokens + 1024
   factor = float(math.ceil(with_question / positions))
   raise ValueError(

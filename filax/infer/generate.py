@@ -375,11 +375,15 @@ def pad(rows: Sequence[Integers], length: int, value: int) -> np.ndarray:
 
 def context_length(model: VideoLM) -> int:
   """The llm's context length in positions, including YaRN."""
+  yarn = model.llm.yarn
+  factor = 1 if yarn is None else yarn[0]
+  return int(factor * unstretched_positions(model))
+
+
+def unstretched_positions(model: VideoLM) -> int:
+  """The llm's context length without YaRN, which a factor of YaRN multiplies."""
   llm = model.llm
-  if llm.yarn is None:
-    return llm.positions
-  factor, positions = llm.yarn
-  return int(factor * positions)
+  return llm.positions if llm.yarn is None else llm.yarn[1]
 
 
 def check_prompts(model: VideoLM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
@@ -392,5 +396,5 @@ def check_prompts(model: VideoLM, prompts: Sequence[Sequence[int]], max_new_toke
       f"A prompt of {longest} tokens and max_new_tokens={max_new_tokens} exceed the context of "
       f"{context_length(model)}. Shorten the question, lower the number of frames "
       "(config.infer.sampling.frames) or max_new_tokens, or set "
-      f"config.model.llm.yarn=(factor, {model.llm.positions})."
+      f"config.model.llm.yarn=(factor, {unstretched_positions(model)})."
     )

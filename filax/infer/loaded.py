@@ -101,7 +101,7 @@ class LoadedModel:
     if frames is not None:
       processor = _with_frames(processor, frames)
     if yarn is not None:
-      llm = llm.clone(yarn=_yarn_setting(yarn, llm.positions))
+      llm = llm.clone(yarn=_yarn_setting(yarn, llm))
     if dropout:
       llm = llm.clone(dropout=dropout)
       _ = llm.stages  # Raises ValueError for invalid stages.
@@ -116,8 +116,15 @@ def _with_frames(processor: Processor, frames: int) -> Processor:
   return processor.with_infer(sampling=sampling)
 
 
-def _yarn_setting(factor: float, positions: int) -> tuple[Any, ...] | None:
-  """config.model.llm.yarn for a factor; None for 1."""
+def _yarn_setting(factor: float, llm: Any) -> tuple[Any, ...] | None:
+  """config.model.llm.yarn for a factor; None for plain positions.
+
+  A factor of 1 switches off the YaRN of a released llm, whose `positions` may be stretched already.
+  """
   if not 1 <= factor < math.inf:  # Also rejects NaN.
     raise ValueError(f"--yarn={factor} is no factor of the context. Set it to 1 or more.")
-  return (factor, positions) if factor > 1 else None
+  if llm.yarn is None:
+    return (factor, llm.positions) if factor > 1 else None
+  _, trained, *options = llm.yarn
+  kept = [pair for pair in dict(*options).items() if pair[0] != "attention_factor"]
+  return (factor, trained, tuple(kept)) if kept else (factor, trained)

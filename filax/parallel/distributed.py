@@ -4,9 +4,13 @@
 A pod or a Slurm step is recognised automatically. Elsewhere launch/local.sh sets FILAX_COORDINATOR
 (host:port), FILAX_PROCESSES and FILAX_PROCESS_ID; the next port is used as well.
 FILAX_START_SECONDS bounds the wait (300).
+
+A process that is alone on its Slurm node uses all GPUs of the node. Of several processes on a node
+each uses one, as jax does by default; JAX_LOCAL_DEVICE_IDS chooses otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import os
 import re
 from typing import Any
@@ -16,6 +20,7 @@ import jax
 from filax.parallel import ending, rendezvous
 
 _PORT = 8474  # On a pod, besides the runtime's own ports.
+_VISIBLE = ("jax_cuda_visible_devices", "jax_rocm_visible_devices")
 _MISSING = re.compile(r"task:(\d+)")
 
 
@@ -39,10 +44,28 @@ def start() -> None:
     _, _, port = arguments["coordinator_address"].rpartition(":")
     rendezvous.check_free(int(port))
   try:
-    jax.distributed.initialize(**arguments, initialization_timeout=seconds)
+    with _devices_of_node():
+      jax.distributed.initialize(**arguments, initialization_timeout=seconds)
   except RuntimeError as error:
     raise ConnectionError(_join_error(str(error), hosts, seconds)) from error
   ending.watch()
+
+
+@contextlib.contextmanager
+def _devices_of_node() -> Iterator[None]:
+  """Keeps all GPUs visible where jax would give this process one of them.
+
+  In a Slurm job jax gives every process the GPU of its number on the node, also if it is the only
+  process there.
+  """
+  before = {name: jax.config.values[name] for name in _VISIBLE}
+  yield
+  nodes = _environment_number("SLURM_STEP_NUM_NODES", "0", low=0)
+  is_only_one = nodes == _environment_number("SLURM_NTASKS", "1", low=0)
+  is_joined_by_filax = bool(os.environ.get("FILAX_COORDINATOR"))
+  if (is_only_one or is_joined_by_filax) and not os.environ.get("JAX_LOCAL_DEVICE_IDS"):
+    for name, devices in before.items():
+      jax.config.update(name, devices)
 
 
 def is_alone() -> bool:

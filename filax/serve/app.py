@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -142,7 +143,11 @@ class _Answer:
     try:
       if self._body.stream:  # An error before the first piece has a status of its own.
         first = await while_connected(request, anext(self._arrivals))
-        return StreamingResponse(self._events(first), media_type="text/event-stream")
+        return StreamingResponse(
+          self._events(first),
+          media_type="text/event-stream",
+          background=BackgroundTask(self._close),  # If the stream was never begun.
+        )
       pieces = await while_connected(request, self._all_pieces())
       reply = self._reply.whole_reply(pieces, self._handle.usage)
     except ClientLeft:

@@ -41,7 +41,8 @@ SUMS = (  # Metrics that are summed over steps.
   "num_bad",
 )
 SCORES = "eval/"  # Names of scores begin so: eval/NAME/SCORE, eval/NAME/SCORE/GROUP.
-_OF_THE_STEP = ("loss", "accuracy", "grad_norm", "supervised", "tokens", "frames", "padding")
+_OF_TOKENS = ("loss", "accuracy")  # Means over supervised tokens.
+_OF_THE_STEP = ("grad_norm", "supervised", "tokens", "frames", "padding")
 
 
 def peak_tflops(configured: float, device: jax.Device) -> float | None:
@@ -92,7 +93,8 @@ class Meter:
   """Turns the metrics of steps into log records.
 
   Rates are those since the previous record. Time spent compiling is left out of the rates.
-  `num_bad` is the number of bad samples so far.
+  `num_bad` is the number of bad samples so far, `idle_steps` that of steps without a supervised
+  token. Such a step has no loss and no accuracy: they are None.
   """
 
   def __init__(self, steps: int, costs: Costs | None, peak: float | None, compilations):
@@ -101,6 +103,7 @@ class Meter:
     self.compilations = compilations
     self.peak = peak and peak * 1e12 * jax.device_count()
     self.totals = dict.fromkeys(SUMS, 0.0)
+    self.idle_steps = 0  # Without a supervised token.
     self.seconds = 0.0  # Since the meter was made, without compilation.
     self._window = dict.fromkeys(SUMS, 0.0)
     self._window_steps = 0
@@ -110,6 +113,7 @@ class Meter:
   def count_step(self, metrics: Mapping[str, float]) -> None:
     """Counts one step."""
     self._window_steps += 1
+    self.idle_steps += not metrics["supervised"]
     for key in SUMS:
       self._window[key] += metrics[key]
       self.totals[key] += metrics[key]
@@ -126,6 +130,8 @@ class Meter:
     self._window_steps = 0
     flops = self.costs.step_flops(window) if self.costs else 0.0
     record: dict[str, Any] = {"step": step}
+    for key in _OF_TOKENS:
+      record[key] = metric_of_tokens(metrics, key)
     for key in _OF_THE_STEP:
       record[key] = metrics[key]
     for key, value in metrics.items():
@@ -138,6 +144,7 @@ class Meter:
     record["eta_seconds"] = (self.steps - step) * seconds / count
     record["compilations"] = self.compilations.count
     record["num_bad"] = int(self.totals["num_bad"])
+    record["idle_steps"] = self.idle_steps
     return record
 
   def lap(self) -> float:
@@ -152,6 +159,16 @@ class Meter:
     return seconds
 
 
+def metric_of_tokens(metrics: Mapping[str, float], key: str) -> float | None:
+  """A mean over the supervised tokens of a step; None if it had none."""
+  return metrics[key] if metrics["supervised"] else None
+
+
+def shown(value: float | None, digits: int) -> str:
+  """A value as text, "n/a" for None."""
+  return "n/a" if value is None else f"{value:.{digits}f}"
+
+
 def progress_line(record: Mapping[str, Any], steps: int) -> str:
   """A record as one line of text."""
   rates = []
@@ -161,7 +178,8 @@ def progress_line(record: Mapping[str, Any], steps: int) -> str:
   mfu = "n/a" if record["mfu"] is None else f"{record['mfu']:.1%}"
   fields = [
     f"step {record['step']}/{steps}",
-    f"loss {record['loss']:.4f} acc {record['accuracy']:.3f} norm {record['grad_norm']:.3g}",
+    f"loss {shown(record['loss'], 4)} acc {shown(record['accuracy'], 3)} "
+    f"norm {record['grad_norm']:.3g}",
     f"lr {' '.join(rates)}",
     f"{record['tokens_per_second']:,.0f} tokens/s {record['frames_per_second']:,.1f} frames/s",
     f"padding {record['padding']:.0%}",
@@ -170,6 +188,8 @@ def progress_line(record: Mapping[str, Any], steps: int) -> str:
     f"compiled {record['compilations']}",
     f"bad {record['num_bad']}",
   ]
+  if record.get("idle_steps"):
+    fields.append(f"steps without a supervised token {record['idle_steps']}")
   return " | ".join(fields)
 
 

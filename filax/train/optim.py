@@ -66,13 +66,15 @@ class Optimizer:
     """Shardings of the optimizer state.
 
     A moment lies as its parameter in `layout`, everything else as `rest`: also sums over rows and
-    columns, which are small.
+    columns, which are small. Where a rule has no moment of a parameter, it has a MaskedNode.
     """
     state = jax.eval_shape(self.init, params)
     shardings, _ = self.split_params(layout)
     trainable, _ = self.split_params(params)
 
     def sharding_of(moment, sharding, param):
+      if _is_absent(moment):
+        return moment
       return sharding if moment.shape == param.shape else rest
 
     return optax.tree_map_params(
@@ -82,6 +84,7 @@ class Optimizer:
       shardings,
       trainable,
       transform_non_params=lambda _: rest,
+      is_leaf=_is_absent,
     )
 
   def learning_rates(self, count) -> dict[str, Any]:
@@ -191,6 +194,11 @@ def warmup_cosine(steps: int, warmup: float, final: float = 0.0) -> optax.Schedu
     return jnp.where(is_rising, rising, falling)
 
   return shape
+
+
+def _is_absent(moment: Any) -> bool:
+  """Whether a rule keeps no moment of a parameter."""
+  return isinstance(moment, optax.MaskedNode)
 
 
 def _label(regex: str) -> str:

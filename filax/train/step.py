@@ -188,6 +188,9 @@ def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -
   Only the trainable subtree is differentiated. Metrics are float32 scalars on the device: loss,
   grad_norm (of the trained parameters, before clipping), accuracy, padding, finite, lr/<group>, and
   the sums of `row_contents` and `llm_work`.
+
+  A step without a supervised token has no loss and no gradient: the metrics `loss` and `accuracy`
+  are 0 and mean nothing. Its update is that of a gradient of 0, from moments and weight decay.
   """
 
   def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:

@@ -9,6 +9,7 @@ import jax
 
 from filax.progress import Bar, shows_bars
 from filax.train import hooks
+from filax.train.metrics import metric_of_tokens, shown
 
 
 class StepBar(hooks.Hook):
@@ -33,7 +34,8 @@ class StepBar(hooks.Hook):
     if self._bar is None:
       return
     now = time.monotonic()
-    words = f"step {number}/{self._steps}, loss {metrics['loss']:.4f}"
+    loss = shown(metric_of_tokens(metrics, "loss"), 4)
+    words = f"step {number}/{self._steps}, loss {loss}"
     if number - self._first > 1:  # The first step compiles.
       rate = (now - self._began) / (number - self._first - 1)
       minutes = (self._steps - number) * rate / 60

@@ -20,7 +20,7 @@ def open_writer(folder: pathlib.Path, first: int) -> Any:
     from tensorboardX import SummaryWriter
   return SummaryWriter(
     str(folder),
-    purge_step=first + 1 if first else None,
+    purge_step=first + 1,
     flush_secs=1,  # By default 120: by then the workdir may be another run's.
   )
 

@@ -164,7 +164,7 @@ class Tracker(hooks.Hook):
       "first_step": self._first,
       "steps": self._done,
       "stopped": self._done < self._meter.steps,
-      "loss": self._last.get("loss"),
+      "loss": metrics.metric_of_tokens(self._last, "loss") if self._last else None,
       "seconds": seconds,
       "frames": int(totals["frames"]),
       "frames_per_second": totals["frames"] / seconds,

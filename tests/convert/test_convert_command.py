@@ -283,6 +283,24 @@ def test_a_head_that_differs_from_the_embedding_it_is_tied_to(tmp_path, capsys):
   assert run("from", "--source", source, "--out", tmp_path / "run", "--set", "llm.tied=False") == 0
 
 
+def test_a_head_that_is_missing_is_no_tied_one(tmp_path, capsys):
+  """Unless config.json does not say, and the files have none."""
+  tensors = qwen2_folder.qwen2_tensors()
+  del tensors["lm_head.weight"]
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", tensors)
+  said = refused(capsys, tmp_path / "run", "from", "--source", source)
+  assert "holds no lm_head.weight" in said and "--set llm.tied=True" in said
+  for number, tie in enumerate(([], ["--set", "llm.tied=True"])):
+    if not tie:
+      qwen2_folder.write_qwen2_folder(source, tensors, tie_word_embeddings=None)
+    assert run("from", "--source", source, "--out", tmp_path / f"run{number}", *tie) == 0
+    config = json.loads((tmp_path / f"run{number}" / "config.json").read_text())
+    assert config["model"]["llm"]["tied"] is True
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "again", tensors, tie_word_embeddings=None)
+  said = refused(capsys, tmp_path / "run", "from", "--source", source, "--set", "llm.tied=False")
+  assert "holds no lm_head.weight" in said
+
+
 def test_a_file_without_a_config(tmp_path, capsys):
   library.save_file(qwen2_folder.qwen2_tensors(), tmp_path / "x.safetensors")
   said = refused(capsys, tmp_path / "run", "from", "--source", tmp_path / "x.safetensors")

@@ -143,6 +143,17 @@ def test_a_vocabulary_without_chatml_answers_by_its_own_template(source):
   assert answer.prompt_tokens == 4
 
 
+def test_a_language_model_alone_gets_the_system_turn_of_its_own_template(source):
+  words = hf.Tokenizer(hf.models.WordLevel({"[UNK]": 0, "hi": 1}, unk_token="[UNK]"))
+  words.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+  words.save(str(source / "tokenizer.json"))
+  turn = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+  template = f"<|im_start|>system\nhi<|im_end|>\n{{% for m in messages %}}{turn}{{% endfor %}}"
+  (source / "tokenizer_config.json").write_text(json.dumps(dict(chat_template=template)))
+  data = filax.load(source).processor.data
+  assert (data["template"], data["system"]) == ("chatml", "hi")
+
+
 def test_an_export_without_a_tokenizer_says_so(exported, tmp_path):
   _, folder = exported
   copy = shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("tokenizer*"))

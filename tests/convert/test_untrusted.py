@@ -414,6 +414,7 @@ def test_all_settings_that_are_refused_are_named_at_once():
     ("mm_patch_merge_type", "spatial"),
     ("mm_vision_select_layer", -1),
     ("use_pos_skipping", True),
+    ("add_faster_video", True),
   ],
 )
 def test_a_setting_of_llava_is_refused_by_name(key, value):

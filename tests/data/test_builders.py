@@ -136,6 +136,33 @@ def test_a_plain_array_record_of_files(tmp_path):
   assert clips.read_numbers(video.read_frames(name, [0.3, 1.1], SIZE)[0]) == [3, 11]
 
 
+def test_reading_by_number_opens_each_shard_once(tmp_path):
+  from array_record.python import array_record_module
+
+  for shard in range(66):  # More than readers are kept.
+    writer = array_record_module.ArrayRecordWriter(
+      str(tmp_path / f"x.array_record-{shard:05}-of-00066"), "group_size:1"
+    )
+    for number in range(2):
+      writer.write(f"{shard} {number}".encode())
+    writer.close()
+  path = f"{tmp_path}/x.array_record"
+  opened = array_record._reader_of_version.cache_info().misses
+  for number in range(132):
+    expected = f"{number // 2} {number % 2}".encode()
+    assert array_record.read_number(path, number) == expected
+    assert array_record.read_record(path, str(number)) == expected
+  opened = array_record._reader_of_version.cache_info().misses - opened
+  assert opened <= 2 * 66, "each record opens the shards before it"
+  with pytest.raises(ValueError, match="has fewer records than"):
+    array_record.read_number(path, 132)
+  with pytest.raises(ValueError, match="the file has fewer records"):
+    array_record.read_record(path, "132")
+  (tmp_path / "x.array_record-00065-of-00066").unlink()
+  with pytest.raises(ValueError, match="has fewer records than"):
+    array_record.read_number(path, 131)
+
+
 def test_an_existing_data_set_is_never_replaced(source, built):
   with pytest.raises(ValueError, match="already holds a data set"):
     build_array_record.build_data_set(source, built[0])

@@ -129,6 +129,16 @@ def test_the_template_is_read_beside_the_tokenizer_and_saved_with_it(tokenizer, 
   assert pickle.loads(pickle.dumps(read)).chat.source == CHATML
 
 
+def test_the_own_system_turn_is_that_of_a_question_without_one():
+  first = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe kind.\nAlways.<|im_end|>\n"
+  )
+  assert ChatTemplate(first + "{% endif %}" + CHATML, {}).own_system() == "Be kind.\nAlways."
+  assert ChatTemplate(CHATML, {}).own_system() == ""
+  assert ChatTemplate("[{{ messages[0]['content'] }}]", {}).own_system() is None
+  assert ChatTemplate("{{ raise_exception('No') }}", {}).own_system() is None
+
+
 def test_a_jinja_file_comes_before_the_config():
   assert read_chat_template(dict(chat_template="a"), "b").source == "b"
   assert read_chat_template(dict(chat_template=[dict(name="default", template="c")])).source == "c"

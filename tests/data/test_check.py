@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 from PIL import Image
@@ -87,6 +88,20 @@ def test_the_list_of_bad_records_has_a_line_each(tmp_path, capsys):
     assert len(line) < 1200
   assert "no such\\nfile.mp4: does not exist." in lines[0]
   assert lines[len(rows)].endswith("0 good samples, 5 bad records; 2 media, 2 unreadable.")
+
+
+def test_texts_are_not_kept(tmp_path):
+  path = tmp_path / "long.jsonl"
+  line = json.dumps(manifests.question_record("Why?", "o" * 100_000)) + "\n"
+  path.write_text(line * 600)  # 60 MB.
+  tracemalloc.start()
+  try:
+    result = check.check_manifest(path)
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert result.report.samples == 600
+  assert peak < 40 << 20, f"{peak >> 20} MB"
 
 
 def test_decoding_finds_damage_inside_a_file(corpus, capsys):

@@ -44,9 +44,9 @@ RECORDED = {
 }
 # The file in which the demand of epoch 0 is kept, where media are named relative to the manifest.
 RECORDED_SIZES = {
-  "default": "sizes-8219baced81b1425272b163f6c8f9f64-0.npy",
-  "times drawn anew": "sizes-a9b7d1b62884eb77c20d5aaca5d89f6c-0.npy",
-  "dropout": "sizes-b9ee6533dd4a3fe1dbfdc7ddb4a205e9-0.npy",
+  "default": "sizes-18a358c7547506204c7810b1f19a7e54-0.npy",
+  "times drawn anew": "sizes-2dfc4b0ca9dd178bc79ac525f63cfb7e-0.npy",
+  "dropout": "sizes-107625ad00a7d51f792f87e0cc6d9943-0.npy",
 }
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 WORDS = ("?", "system", "user", "assistant", "What", "is", "shown", "A", "square", ".")

@@ -16,7 +16,7 @@ from data_pipelines.tools import check
 from filax.testing import clips, corpora
 
 README = pathlib.Path(manifest_package.__file__).with_name("README.md").read_text()
-KINDS = {"messages": 4, "qwen": 3, "grounding": 3, "parquet": 2, "tar": 3}
+KINDS = {"messages": 5, "qwen": 3, "grounding": 3, "parquet": 2, "tar": 3}
 
 
 def block(name):
@@ -78,7 +78,7 @@ def test_one_mixture_holds_all_formats(folder):
 
 
 def test_messages(folder):
-  goal, parts, query, caption = samples(folder, "messages")
+  goal, parts, query, caption, options = samples(folder, "messages")
   match = Scene(f"{folder}/videos/match.mp4")
   assert goal.media == ((match,), (Scene(f"{folder}/photos/referee.jpg", "image"),))
   assert goal.turns[1].parts == (0, "Is this man ", 1, " in the video?")
@@ -92,6 +92,8 @@ def test_messages(folder):
   ]
   assert caption.media == ((Scene(match.media, t0=1.0, t1=2.0),),)
   assert caption.turns[0].parts == (0, "\nDescribe the video.")
+  assert options.turns[0].text.startswith("\nWho wins?\nA. Red\nB. Blue\nAnswer with the option")
+  assert options.turns[1].text == "A"
 
 
 def test_qwen(folder):

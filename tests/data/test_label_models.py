@@ -257,6 +257,25 @@ def test_a_file_that_is_no_cache_is_refused(tmp_path):
     AnswerCache(tmp_path / "cache.sqlite")
 
 
+def test_two_runs_share_a_cache(tmp_path):
+  first, second = (AnswerCache(tmp_path / "cache.sqlite") for _ in range(2))
+  first.put_answer("a", "1")
+  second.put_answer("b", "2")
+  second.commit_and_close()  # The first has not committed: its model takes a long time.
+  assert first.answer("a") == "1" and first.answer("b") == "2"
+  first.commit_and_close()
+  assert AnswerCache(tmp_path / "cache.sqlite").answer("a") == "1"
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+  cache = AnswerCache(tmp_path / "cache.sqlite")
+  with sqlite3.connect(tmp_path / "cache.sqlite") as other:
+    other.execute("DROP TABLE answers")
+  cache.put_answer("a", "1")
+  with pytest.raises(ValueError, match=r"no such table.*Name another --cache"):
+    cache.commit_and_close()
+
+
 def test_another_model_has_other_answers():
   keys = {LabelModel("openai", name, None).key("event", "text") for name in ("a", "b")}
   keys.add(LabelModel("local", "a", None).key("event", "text"))

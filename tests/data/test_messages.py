@@ -105,6 +105,37 @@ def test_scenes_are_a_part():
   assert sample.media[0][1] == Scene("/media/b.png", "still", t1=1.0, at=2.0)
 
 
+COLOURS = ["red", "blue"]
+ASKED = "Which?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly."
+
+
+def question(answer="B", options=None, **keys):
+  record = {"question": "Which?", "answer": answer, "video": "a.mp4"}
+  return record | ({} if options is None else {"options": options}) | keys
+
+
+@pytest.mark.parametrize("answer", ["B", "b", "(B)", "B.", "blue", "Blue.", "B. blue"])
+@pytest.mark.parametrize(
+  "options", [COLOURS, ["A. red", "B. blue"], ["(A) red", "(B) blue"], {"B": "blue", "A": "red"}]
+)
+def test_options_are_asked_and_answered_by_letter(answer, options):
+  sample, _ = read(question(answer, options))
+  assert sample.turns[0].parts == (0, "\n" + ASKED)
+  assert sample.turns[1].text == "B"
+
+
+def test_options_that_the_question_lists_are_not_asked_twice():
+  asked = "Which?\n(A) red\n(B) blue"
+  sample, _ = read(question("B. blue", COLOURS) | {"question": asked})
+  assert sample.turns[0].text == "\n" + asked
+  assert sample.turns[1].text == "B. blue"
+
+
+def test_keys_that_are_no_options():
+  keys = {"A": "a grade", "a1": "", "option": "fast", "choices": None, "multiple_choice": True}
+  assert read(question("Red.", [], **keys))[0].turns[1].text == "Red."
+
+
 DATA = "data:image/png;base64," + "iVBOR" * 100
 BAD = {
   "no media": (messages("<video>\nWhat?"), "has <video> but no medium"),
@@ -166,6 +197,20 @@ BAD = {
   "history": (
     {"query": "a", "response": "b", "history": [["a"]]},
     'has history ["a"], which is no pair',
+  ),
+  "no option": (question("green", COLOURS), 'the answer "green", which names none, or several, of'),
+  "a letter too far": (question("C", COLOURS), 'has the answer "C", which names none'),
+  "a letter that is an option": (question("A", ["B", "A"]), 'has the answer "A", which names none'),
+  "a number": (question(1, COLOURS), "has the answer 1, which names none, or several, of its 2"),
+  "options as text": (question("A", "['red', 'blue']"), "which is no list of texts"),
+  "options twice": (question("A", COLOURS, choices=COLOURS), "has options and choices; list all"),
+  "nine options": (question("A", list("abcdefghi")), "has 9 options; questions with 2 to 8"),
+  "options apart": (question("A", A="red", B="blue"), 'has its options in "A", "B", which are not'),
+  "numbered options": (question("a", a0="x", a1="y"), 'has its options in "a0", "a1", which are'),
+  "named options": (question("A", option_a="red", option_b="blue"), 'in "option_a", "option_b"'),
+  "another list": (
+    question("A", answer_choices=COLOURS),
+    'has its options in "answer_choices": ["red", "blue"], which is not read; list them in options',
   ),
   "grounding without a video": ({"caption": "a", "timestamp": [1, 2]}, "names its video by null"),
   "reversed": ({"video": "a", "caption": "a", "timestamp": [2, 1]}, "has an event from 2 to 1"),

@@ -119,6 +119,36 @@ def test_messages_of_parts_with_common_fields(picture, tmp_path):
   assert bad == [] and sample.turns[0].parts == (0, "Who?")
 
 
+PART = pa.struct([("type", pa.string()), ("text", pa.string()), ("image", FILE)])
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.list_(PART))]))
+
+
+def asked(medium):
+  parts = [dict(type="image", image=medium), dict(type="text", text="Who?")]
+  answer = [dict(type="text", text="He.")]
+  return [dict(role="user", content=parts), dict(role="assistant", content=answer)]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_bytes_inside_messages_are_named(statistics, tmp_path):
+  cells = [asked(dict(bytes=None, path="a.png")), asked(dict(bytes=b"x", path="b.png"))]
+  table = pa.table({"messages": pa.array(cells, MESSAGES)})
+  pq.write_table(table, tmp_path / "x.parquet", write_statistics=statistics, row_group_size=1)
+  samples, bad = read(tmp_path / "x.parquet")
+  assert [sample.media[0][0].media for sample in samples] == [f"{tmp_path}/a.png"]
+  assert len(bad) == 1 and "has bytes in messages, where they are not read; write" in bad[0]
+
+
+@pytest.mark.parametrize("column", ["question", "answer", "options"])
+def test_texts_as_bytes_are_no_names_of_cells(column, tmp_path):
+  columns = dict(question=["Q"], answer=["A"], options=[["a", "b"]], id=[b"1"], video=["a.mp4"])
+  value = columns[column][0]
+  columns[column] = [[b"a", b"b"]] if isinstance(value, list) else [value.encode()]
+  pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+  samples, (bad,) = read(tmp_path / "x.parquet")
+  assert samples == [] and f"has bytes in {column}, where they are not read" in bad
+
+
 def test_null_rows_and_missing_media(tmp_path):
   path = write(tmp_path / "x.parquet", [None], rows=1)
   assert read(path) == ([], ['has <image> but no medium: "video" is null'])

@@ -2,13 +2,23 @@
 """Manifests in other formats: the same samples, and what was lost."""
 
 import dataclasses
+import datetime
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.manifest import llava
 from data_pipelines.media.open import open_file, open_packed
-from data_pipelines.tools.reformat import FOLDERS, PLACE, SCENE_BYTES, SCENES, reformat_manifest
+from data_pipelines.tools.reformat import (
+  FOLDERS,
+  KEYS,
+  PLACE,
+  SCENE_BYTES,
+  SCENES,
+  reformat_manifest,
+)
 from filax.cli import data
 from filax.testing import clips, manifests
 
@@ -172,6 +182,35 @@ def test_a_missing_medium_costs_its_record_in_a_tar(folder):
   result = reformat_manifest(folder / "m.json", folder / "m.tar")
   assert result.records == 1 and "away.mp4: does not exist" in str(result.report.bad[0])
   assert len(samples(folder / "m.tar")) == 1
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "tar"])
+def test_a_key_that_is_not_utf8_costs_its_record_alone(suffix, tmp_path):
+  good = json.dumps(manifests.question_record("Why?", "So.", source="x")).encode()
+  lines = [good, good.replace(b'"x"', b'"caf\xe9"'), good]
+  (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
+  result = reformat_manifest(tmp_path / "in.jsonl", tmp_path / f"out.{suffix}")
+  (bad,) = result.report.bad
+  assert (bad.line, bad.reason) == (2, 'has "source" that is not UTF-8')
+  assert len(samples(tmp_path / f"out.{suffix}")) == result.records == 2
+
+
+def test_a_key_that_is_no_json_is_counted(tmp_path):
+  rows = dict(query=["Q"], response=["A"], day=[datetime.date(2020, 1, 1)])
+  pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+  result = reformat_manifest(tmp_path / "in.parquet", tmp_path / "out.jsonl")
+  assert result.lost[KEYS] == 1
+
+
+def test_options_become_a_part_of_the_question(tmp_path):
+  record = dict(question="Which?", options=["red", "blue"], answer="blue")
+  (tmp_path / "in.jsonl").write_text(json.dumps(record))
+  reformat_manifest(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+  written = json.loads((tmp_path / "out.jsonl").read_text())
+  assert written.keys() == {"conversations"}
+  assert [turn.parts for turn in samples(tmp_path / "out.jsonl")[0].turns] == [
+    turn.parts for turn in samples(tmp_path / "in.jsonl")[0].turns
+  ]
 
 
 def test_nothing_is_overwritten(folder):

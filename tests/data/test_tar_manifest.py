@@ -37,6 +37,18 @@ def write_tar(path, *members, form=tarfile.PAX_FORMAT):
   return str(path)
 
 
+@pytest.mark.parametrize("folder", ["", "/"])
+def test_a_medium_of_a_read_record_needs_no_index(folder, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  path = write_tar(
+    os.path.join(folder and tmp_path, "x.tar"), member("0.json", QUESTION), member("0.jpg", b"xx")
+  )
+  ((sample,), _) = read(path)
+  indexes = tar_members._index.cache_info().misses
+  assert read_bytes(sample.media[0][0].media) == b"xx"
+  assert tar_members._index.cache_info().misses == indexes, "all headers were read"
+
+
 def read(path):
   report = llava.ManifestReport()
   return list(llava.read_manifest(path, "", report)), [bad.reason for bad in report.bad]

@@ -9,6 +9,7 @@ import pytest
 import tokenizers as hf
 
 from data_pipelines.text import tokenizer_folder, tokenizers
+from data_pipelines.text.chat_template import ChatTemplate
 from filax.testing import tiny_tokenizer
 
 NAMES = [
@@ -61,6 +62,16 @@ def test_controls_come_by_name(kind, request):
   assert tokenizer.stop_ids == (end, tokenizer.pad_id)
   with pytest.raises(ValueError, match=r"'<\|eot\|>'.*config\.data\.tokenizer"):
     tokenizer.special("<|eot|>")
+
+
+def test_the_end_token_of_a_released_tokenizer_ends_an_answer(byte_level):
+  """That of DeepSeek's Qwen is none of the common names."""
+  content = byte_level.content.decode()
+  for name, other in (("<|im_end|>", "<|Assistant|>"), ("<|endoftext|>", "<|end_of_sentence|>")):
+    content = content.replace(name, other)
+  chat = ChatTemplate("{{ messages[0].content }}", dict(eos_token="<|end_of_sentence|>"))
+  tokenizer = type(byte_level)(byte_level.path, content.encode(), chat)
+  assert tokenizer.stop_ids == (tokenizer.special("<|end_of_sentence|>"),)
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "pieces"])

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 import pytest
@@ -104,6 +105,15 @@ def test_an_error_is_a_line_of_json_as_well(run, video, tmp_path, capsys, monkey
   assert main(["chat", "--checkpoint", run, "--video", broken, "--json"]) == 2
   rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
   assert [row["question"] for row in rows] == ["One?", "Two?"] and "gone.mp4" in rows[0]["error"]
+
+
+def test_a_question_beyond_the_memory_is_a_line_and_one_sentence(run, video, capsys, monkeypatch):
+  monkeypatch.setattr(chat, "_ask", lambda *_: jnp.zeros(10**17, "uint8"))
+  words = ["chat", "--checkpoint", run, "--video", video, "--question", "What?", "--json"]
+  assert main(words) == 2
+  out, err = capsys.readouterr()
+  (sentence,) = [line for line in err.splitlines() if line.startswith("filax chat: ")]
+  assert f"filax chat: {json.loads(out)['error']}" == sentence and "Traceback" not in err
 
 
 def test_bytes_that_are_no_text_end_no_talk(run, video, capsys, monkeypatch):

@@ -10,6 +10,7 @@ from configs import common, vcf_stage1
 from filax.infer import compiled, decoding
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate
+from filax.infer.loaded import LoadedModel
 from filax.models.components import build_video_lm
 from filax.spec import TEXT
 from filax.testing import tiny_checkpoint
@@ -210,6 +211,19 @@ def test_what_is_too_long_or_empty_says_so(model, params):
 def test_yarn_stretches_the_context(model):
   longer = model.clone(llm=model.llm.clone(yarn=(4.0, 1000)))
   assert generate_lib.context_length(longer) == 4000
+  with_options = model.clone(llm=model.llm.clone(yarn=(4.0, 1000, (("beta_fast", 16.0),))))
+  assert generate_lib.context_length(with_options) == 4000
+
+
+def test_another_factor_of_yarn_stretches_the_trained_context(model, params):
+  """A released llm with YaRN may give its stretched context as its positions."""
+  options = (("attention_factor", 1.1), ("beta_fast", 16.0))
+  llm = model.llm.clone(yarn=(4.0, 1000, options), positions=4000)
+  loaded = LoadedModel(model.clone(llm=llm), params, None)
+  assert loaded.adjusted(yarn=8.0).model.llm.yarn == (8.0, 1000, (("beta_fast", 16.0),))
+  assert generate_lib.context_length(loaded.adjusted(yarn=1.0).model) == 1000
+  with pytest.raises(ValueError, match=r"context of 4000.*yarn=\(factor, 1000\)"):
+    generate(loaded.model, params, prompts(4000), max_new_tokens=64)
 
 
 def test_buckets_round_up():

@@ -11,14 +11,34 @@ from free_ports import free_port
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run(script: str, *arguments: str, processes: int = 2, seconds: float = 200):
-  """(exit code, stdout, stderr) of every process of tests/parallel/<script>."""
-  shared = dict(
-    JAX_PLATFORMS="cpu",
-    PYTHONPATH=str(ROOT),
-    FILAX_COORDINATOR=f"127.0.0.1:{free_port()}",
+def joined_by_filax(index: int, port: int, processes: int) -> dict[str, str]:
+  """The environment that launch/local.sh gives to a process."""
+  return dict(
+    FILAX_COORDINATOR=f"127.0.0.1:{port}",
     FILAX_PROCESSES=str(processes),
+    FILAX_PROCESS_ID=str(index),
   )
+
+
+def joined_by_slurm(index: int, port: int, processes: int) -> dict[str, str]:
+  """The environment of a Slurm step with one process a node."""
+  return dict(
+    SLURM_JOB_ID="7",
+    SLURM_STEP_NODELIST="localhost",
+    SLURM_STEP_NUM_NODES=str(processes),
+    SLURM_NTASKS=str(processes),
+    SLURM_PROCID=str(index),
+    SLURM_LOCALID="0",
+    JAX_COORDINATOR_PORT=str(port),
+  )
+
+
+def run(
+  script: str, *arguments: str, processes: int = 2, seconds: float = 200, joined=joined_by_filax
+):
+  """(exit code, stdout, stderr) of every process of tests/parallel/<script>."""
+  shared = dict(JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT))
+  port = free_port()
   started = [
     subprocess.Popen(
       [sys.executable, pathlib.Path(__file__).parent / script, *arguments],
@@ -26,7 +46,7 @@ def run(script: str, *arguments: str, processes: int = 2, seconds: float = 200):
       text=True,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
-      env=os.environ | shared | dict(FILAX_PROCESS_ID=str(index)),
+      env=os.environ | shared | joined(index, port, processes),
     )
     for index in range(processes)
   ]

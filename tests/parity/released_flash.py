@@ -78,7 +78,7 @@ def released(folder, name, tied=False, dtype=torch.float32, vocab=160, positions
         rope_scaling=None,
         rms_norm_eps=1e-6,
         max_position_embeddings=positions,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
         hidden_act="silu",
         mm_vision_tower={"umt": "umt-large"}.get(name, name),
         mm_hidden_size=32,

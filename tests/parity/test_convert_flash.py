@@ -55,7 +55,7 @@ def test_a_released_folder_gives_its_logits(name, tied, tmp_path):
   )
   assert report["counts"]["consumed"] == len(load_file(tmp_path / "hub" / "model.safetensors"))
   assert report["counts"]["unused_by_design"] == 0
-  assert components.build("llm", model["llm"]).tied == tied  # A head that is not there is tied.
+  assert components.build("llm", model["llm"]).tied == tied
   whole = components.build_video_lm(model)
   rng = np.random.default_rng(0)
   size = whole.encoder.size

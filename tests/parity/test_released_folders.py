@@ -38,6 +38,7 @@ def test_a_model_of_transformers_answers(tmp_path):
   write_tokenizer(folder, 270)
   session = filax.load(folder)
   assert session.processor.infer["selector"]["name"] == "uniform"
+  assert session.processor.resize == "pillow"  # As SigLIP's image processor resizes.
   video = clips.write_video(tmp_path / "a.mp4", 12)
   assert isinstance(session.ask(video, "hello", max_new_tokens=3), str)
 

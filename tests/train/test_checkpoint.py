@@ -150,6 +150,17 @@ def test_a_damaged_checkpoint_is_skipped(tmp_path, capsys, damage):
   assert restore(tmp_path).step == 2
 
 
+def test_a_step_may_be_damaged_again_and_again(tmp_path):
+  """A storage that goes on returning other bits never keeps a run from starting."""
+  write(tmp_path, 1)
+  for _ in range(3):
+    write(tmp_path, 2)
+    (tmp_path / "checkpoints" / "2" / "data" / "metadata").write_text("{")
+    assert restore(tmp_path).step == 1
+  names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+  assert names == ["1", "2.damaged", "2.damaged-2", "2.damaged-3"]
+
+
 @pytest.mark.parametrize(
   "error",
   [

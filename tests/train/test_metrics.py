@@ -92,6 +92,21 @@ def test_line_says_it_all(monkeypatch):
     assert part in text
 
 
+def test_a_step_without_a_supervised_token_has_no_loss(monkeypatch, tmp_path, capsys):
+  made, _, _ = meter(monkeypatch)
+  nothing = dict(STEP, loss=0.0, accuracy=0.0, supervised=0.0)
+  for step in (STEP, nothing):
+    made.count_step(step)
+  record = made.record(2, nothing)
+  assert record["loss"] is None and record["accuracy"] is None and record["idle_steps"] == 1
+  with tracker.MetricsLog(tmp_path, 0, 9) as log:
+    log.write_record(record)
+  line = capsys.readouterr().out
+  assert "loss n/a acc n/a norm 2" in line and "| steps without a supervised token 1" in line
+  made.count_step(STEP)
+  assert made.record(3, STEP)["loss"] == 1.5
+
+
 def test_compilations_are_counted():
   with metrics.Compilations() as compilations:
     program = jax.jit(lambda x: x * 3 + 1)
@@ -191,6 +206,8 @@ def test_tensorboard(tmp_path):
   (path,) = (tmp_path / "tensorboard").iterdir()
   values = [(e.step, v.tag, v.simple_value) for e in events(path) for v in e.summary.value]
   assert (2, "train/loss", 1.5) in values
+  first = next(event for event in events(path) if event.HasField("session_log"))
+  assert first.step == 1  # Steps of a start that left no checkpoint are dropped.
   assert any(tag == "lr/llm" for _, tag, _ in values)
 
 

@@ -64,14 +64,24 @@ def test_muon_leaves_tables_and_biases_to_adam():
 
 
 def test_adafactor_keeps_rows_and_columns_of_large_matrices():
-  optimizer, updates, state = first_update("adafactor", random_gradients())
+  _, updates, state = first_update("adafactor", random_gradients())
   table = PARAMS["llm"]["embed_tokens"]["embedding"]
   shapes = [leaf.shape for leaf in jax.tree.leaves(state) if leaf.size > 100]
   assert shapes and table.shape not in shapes
-  layout = jax.tree.map(lambda _: "as the parameter", PARAMS)
-  shardings = optimizer.opt_shardings(PARAMS, layout, "rest")
-  assert set(jax.tree.leaves(shardings)) <= {"as the parameter", "rest"}
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+
+
+@pytest.mark.parametrize("kind", optimisers.KINDS)
+def test_every_moment_lies_as_its_parameter(kind):
+  """Muon has moments of matrices alone, and Adam beside it those of the rest."""
+  optimizer = optim.make_optimizer(OPTIM | dict(kind=kind), PARAMS, 10, KERNELS)
+  state = jax.eval_shape(optimizer.init, PARAMS)
+  layout = jax.tree.map(lambda leaf: f"as {leaf.shape}", PARAMS)
+  shardings = optimizer.opt_shardings(PARAMS, layout, "rest")
+  assert jax.tree.structure(shardings) == jax.tree.structure(state)
+  shapes = {leaf.shape for leaf in jax.tree.leaves(PARAMS)}
+  for leaf, sharding in zip(jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True):
+    assert sharding == (f"as {leaf.shape}" if leaf.shape in shapes else "rest")
 
 
 @pytest.mark.parametrize("kind", optimisers.KINDS)

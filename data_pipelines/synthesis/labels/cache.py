@@ -5,7 +5,8 @@ The key is the sha256 of all that decides an answer. A served model does not rep
 bit; the cache does: with it, the same inputs give the same labels.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -33,6 +34,7 @@ PROMPTS = {
 }
 MOST_TOKENS = 256
 COMMIT_EVERY = 100
+_WAIT_SECONDS = 60.0  # For another run that writes.
 _MOST_LABELS = 6
 _WORDS = range(2, 13)  # The number of words of a label.
 
@@ -45,46 +47,62 @@ class LabelError(ValueError):
 
 
 class AnswerCache:
-  """Answers by key in a SQLite file.
+  """Answers by key in a SQLite file, which runs may share.
 
-  A killed run loses at most the last COMMIT_EVERY.
+  A killed run loses at most the last COMMIT_EVERY. New answers wait in memory and are written
+  together, so that the file is locked for moments and not for as long as a model takes.
   """
 
   def __init__(self, path: str | os.PathLike):
-    folder = pathlib.Path(path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-      self._database = sqlite3.connect(path)
+    self._path = path
+    self._waiting: dict[str, str] = {}
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with self._explained():
+      self._database = sqlite3.connect(path, timeout=_WAIT_SECONDS)
       self._database.execute(
         "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)"
       )
-    except sqlite3.Error as error:
-      raise ValueError(
-        f"The cache {path} cannot be used ({error}). Name another --cache."
-      ) from error
-    self._waiting = 0
 
   def answer(self, key: str) -> str | None:
     """The answer under a key."""
-    row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+    if key in self._waiting:
+      return self._waiting[key]
+    with self._explained():
+      row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
     return None if row is None else row[0]
 
   def put_answer(self, key: str, answer: str) -> None:
     """Keeps an answer."""
-    self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, answer))
-    self._waiting += 1
-    if self._waiting >= COMMIT_EVERY:
+    self._waiting[key] = answer
+    if len(self._waiting) >= COMMIT_EVERY:
       self.commit()
 
   def commit(self) -> None:
     """Makes all answers so far safe."""
-    self._database.commit()
-    self._waiting = 0
+    if not self._waiting:
+      return
+    with self._explained(), self._database:  # One transaction, undone by an error.
+      self._database.executemany(
+        "INSERT OR REPLACE INTO answers VALUES (?, ?)", self._waiting.items()
+      )
+    self._waiting = {}
 
   def commit_and_close(self) -> None:
     """Commits and closes the file."""
-    self.commit()
-    self._database.close()
+    try:
+      self.commit()
+    finally:
+      self._database.close()
+
+  @contextlib.contextmanager
+  def _explained(self) -> Iterator[None]:
+    """Raises ValueError for an error of SQLite."""
+    try:
+      yield
+    except sqlite3.Error as error:
+      raise ValueError(
+        f"The cache {self._path} cannot be used ({error}). Name another --cache."
+      ) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -350,6 +350,7 @@ def generate_answer(llm, settings, tokenizer, before, table, after, max_new_toke
   The prompt is the ids `before`, the visual tokens `table` [M D] and the ids `after`.
   """
   import torch
+  import transformers
 
   embed = llm.get_input_embeddings()
   before = embed(torch.tensor(before, dtype=torch.long, device=table.device))
@@ -357,15 +358,16 @@ def generate_answer(llm, settings, tokenizer, before, table, after, max_new_toke
   inputs = torch.cat([before, table, after])[None]
   stop = stop_ids(tokenizer, settings)
   unused_rows = list(range(settings["tokens"], embed.weight.shape[0]))
-  ids = llm.generate(
-    inputs_embeds=inputs,
-    attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
+  # Without the folder's own settings, such as a repetition penalty: FiLax has none by default.
+  llm.generation_config = transformers.GenerationConfig(
     max_new_tokens=max_new_tokens or settings["infer"]["max_new_tokens"],
     do_sample=False,
     eos_token_id=stop,
     pad_token_id=settings["pad"],
     suppress_tokens=unused_rows or None,
-  )[0].tolist()
+  )
+  mask = torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device)
+  ids = llm.generate(inputs_embeds=inputs, attention_mask=mask)[0].tolist()
   answer = list(itertools.takewhile(lambda id: id not in stop, ids))
   return answer, tokenizer.text_of(answer, settings["controls"]).strip()
 

@@ -11,7 +11,7 @@ import argparse
 import pathlib
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -31,9 +31,14 @@ def main():
     text = str(written)
   ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
   mask = torch.ones_like(ids)
-  out = model.generate(
-    ids, attention_mask=mask, max_new_tokens=options.max_new_tokens, do_sample=False
+  # Without the folder's other settings, such as a repetition penalty: FiLax has none by default.
+  model.generation_config = GenerationConfig(
+    max_new_tokens=options.max_new_tokens,
+    do_sample=False,
+    eos_token_id=model.generation_config.eos_token_id,
+    pad_token_id=model.generation_config.pad_token_id,
   )
+  out = model.generate(ids, attention_mask=mask)
   answer = out[0, ids.shape[1] :]
   print(tokenizer.decode(answer, skip_special_tokens=True))
 

@@ -4,7 +4,7 @@
 from filax.evals.needle import contexts
 from filax.evals.needle.setup import NeedleTest
 from filax.evals.needle.visuals import positions_per_group
-from filax.infer.generate import context_length
+from filax.infer.generate import context_length, unstretched_positions
 from filax.infer.video import frame_unit
 
 
@@ -24,7 +24,7 @@ def check_frames(test: NeedleTest) -> None:
   if needed <= context:
     return
   fit = max(0, (context - other) * group // per_group)
-  factor = -(-needed // model.llm.positions)
+  factor = -(-needed // unstretched_positions(model))
   raise ValueError(
     f"{frames} frames with needle and question are {needed} tokens, and the model reads {context} "
     f"positions: {fit} frames fit. Set --lengths to {fit} or less, or --yarn {factor}."
