@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures FiLax beside what people would use instead.
+"""Measures FiLax beside other software for the same work.
 
-  python -m benchmarks                       # Short shapes, about 15 minutes on two cores. python
-  -m benchmarks --full                # All shapes, up to two hours; continues where it ended.
-  python -m benchmarks --rows decode,prefill --peers no python -m benchmarks --list
+  python -m benchmarks                # Short shapes, about 15 minutes on two cores.
+  python -m benchmarks --full         # All shapes, up to two hours; continues where it ended.
+  python -m benchmarks --rows decode,prefill --peers no
+  python -m benchmarks --list
 
 Writes results.json, results.md and plots to the folder --out, and a small file for each finished
 row and shape, which is not run again. Every side runs in a process of its own with its best number

@@ -8,7 +8,7 @@ are known already, as they are after a first pass over real files. Each step run
 its own: the first plan (cold), the second one (warm), and a loader's worker. Memory is what a
 process has written and cannot share (pages of mapped files are shared by all processes of a host),
 beside that of a process with the same imports. For comparison: reading the manifest alone, and
-encoding its texts with the tokenizer's own batches, a process a core.
+encoding its texts with the tokenizer's own batches, one process per core.
 
 CPU seconds are those of all processes. They are printed beside wall seconds because these depend
 on what else the machine does.
@@ -131,7 +131,7 @@ def read_alone(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
 
 
 def encode_alone(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
-  """Encodes the first records' texts in one batch, a process a core."""
+  """Encodes the first records' texts in one batch, one process per core."""
   from benchmarks import data_scale  # This module may be __main__, which other processes lack.
   from data_pipelines.chunk_pool import ChunkPool, default_processes
 

@@ -21,13 +21,18 @@ Nothing on this page was measured on a TPU:
 - **The bound** is a time that no step can beat. It is the longer of two times: that of all
   arithmetic at the peak of the chip, and that of all collectives along one axis of the torus.
 
-Every plan uses the largest row shape of its config. The rows are full, and each holds one sample.
-*Parts* are micro-batches. *Remat* says what a layer keeps for the backward pass
-(`filax/train/README.md`).
+The columns of the tables:
 
-`make plan` uses the libtpu of the extra `test`, which is pinned to one version. The extra `tpu`
-installs the version that jax asks for (0.0.42 for jax 0.10.2, 0.0.50 for jax 0.12). `filax plan`
-compiles with the version that is installed."""
+- **slice**: the kind of TPU and the number of chips along each axis. `v5p:4x4x4` has 64 chips.
+- **fsdp x seq**: sizes of two axes of the mesh. fsdp splits the batch; seq splits each row.
+- **remat**: what a layer keeps for the backward pass (`filax/train/README.md`).
+- **rows a step, parts**: rows of the batch, and the number of micro-batches.
+- **frames, images, positions**: the size of a row. Every plan uses the largest row of its config.
+  The rows are full, and each holds one sample.
+
+The numbers depend on libtpu, the TPU's compiler. `make plan` uses the libtpu of the extra `test`,
+which is pinned to one version. The extra `tpu` installs the version that jax asks for (0.0.42 for
+jax 0.10.2, 0.0.50 for jax 0.12). `filax plan` compiles with the version that is installed."""
 HEAD = (
   "| config | slice | fsdp x seq | remat of encoder, llm | rows a step, parts | frames, images, "
   "positions | GiB a chip | fits | TFLOPs a row (encoder, llm) | GB moved a chip | bound, s a step "
@@ -38,10 +43,10 @@ CHOICES_HEAD = (
   "GiB a chip, by estimate | arithmetic, s a step |"
 )
 CHOICES_WORDS = """This table shows what `remat="auto"` and `accumulate="auto"` choose. The choice
-is made by arithmetic, without a compiler. Of all settings that are estimated to fit with a margin
-of {margin:.0%}, it takes the one with the shortest bound (arithmetic with recomputation, or
-gathered weights, whichever takes longer). If several are equal, it takes the one with the fewest
-parts.
+is made by arithmetic, without a compiler. It considers all settings that are estimated to fit with
+a margin of {margin:.0%}, and takes the one with the shortest bound. The bound here is the longer of
+two times: that of all arithmetic, recomputation included, and that of gathering the weights. If
+several settings are equal, it takes the one with the fewest parts.
 
 For comparison, the first column of seconds is the arithmetic of the same stage row by row, with
 remat=nothing in the encoder and remat=attn in the language model."""

@@ -32,7 +32,7 @@ def base() -> ConfigDict:
   Each stage changes the keys that differ.
   """
   c = ConfigDict()
-  c.seed = 0
+  c.seed = 0  # Of the first parameters, the order of the data, and all random draws.
   c.init_from = ""  # A workdir, a checkpoint or a released folder: the parameters to start from.
   c.ignore_fingerprint = False  # Resume although the plan of rows has changed since the checkpoint.
   c.model = fila_model()
@@ -43,20 +43,20 @@ def base() -> ConfigDict:
   c.batch = 1  # Packed rows per optimizer step.
   c.steps = 0  # Optimizer steps; 0 = `epochs` times through the data.
   c.epochs = 1.0
-  c.log_every = 10
+  c.log_every = 10  # Steps between two lines of progress.
   c.trackers = ("tensorboard",)  # Beside metrics.jsonl: tensorboard | wandb | trackio, or ().
-  c.checkpoint_every = 500
+  c.checkpoint_every = 500  # Steps between two checkpoints.
   c.keep = 2  # Number of newest checkpoints to keep; 0 = all.
   # Evaluations during training: rows of (manifest or benchmark, every, limit[, data[, protocol]]).
   # The model answers the first `limit` questions (0 = all) after every `every` steps and after the
   # last step. data: the folder of the benchmark, or of a manifest's media.
   c.evals = ()
   c.evals_batch = 8  # Prompts answered at a time, rounded up to whole rows of the mesh.
-  c.best = ""  # A score, eval/NAME/SCORE, whose best checkpoint stays; -eval/NAME/SCORE: the least.
+  c.best = ""  # eval/NAME/SCORE: keep the checkpoint with the best score; -eval/…: with the least.
   c.stall_seconds = 600.0  # A run without a step for so long ends and prints its stacks; 0 = never.
   c.mesh = dict(data=1, fsdp=-1, seq=1, tensor=1)  # Axis sizes; -1 = the remaining devices.
   c.peak_tflops = 0.0  # Peak of one device, for MFU; 0 = from a table of known devices.
-  c.profile = ""  # FIRST:STOP: a jax.profiler trace of these steps, without STOP; "" = none.
+  c.profile = ""  # "10:15" traces steps 10 to 14 with jax.profiler; "" = no trace.
   c.debug_corpus = ""  # A folder in which `filax train` first makes a tiny corpus.
   return c
 
@@ -71,7 +71,7 @@ def fila_model() -> dict:
     llm=qwen2("7B"),
     merge_stage="vision",  # vision | projector | pool: where frames of a group are merged.
     dtype="bfloat16",  # Dtype of computation.
-    param_dtype="float32",
+    param_dtype="float32",  # Dtype of the stored parameters.
   )
 
 
@@ -90,10 +90,10 @@ def fila_infer() -> dict:
   return dict(
     selector=dict(name="kmeans", scenes=32, size=3, history="similar", seeds="farthest", steps=50),
     sampling=dict(name="uniform", frames=256, phase="ends"),
-    lengths=LENGTHS,
-    max_new_tokens=256,
+    lengths=LENGTHS,  # A prompt is padded to one of these lengths.
+    max_new_tokens=256,  # The most tokens of an answer.
     temperature=0.0,  # 0 = greedy.
-    top_p=1.0,
+    top_p=1.0,  # Sample from the likeliest tokens that together have this probability.
   )
 
 
@@ -118,11 +118,11 @@ def data() -> dict:
     too_long="skip",  # skip | error: samples that are longer than a row.
     exclude="",  # A quarantine.jsonl whose media are left out.
     cache="",  # A folder for decoded frames; "" = none.
-    threads=2,
-    workers=0,
-    prefetch=2,
-    open_seconds=10.0,
-    decode_seconds=60.0,
+    threads=2,  # Threads that prepare rows, in the run's process or in each worker.
+    workers=0,  # Worker processes that prepare rows; 0 = threads alone.
+    prefetch=2,  # Batches prepared in advance.
+    open_seconds=10.0,  # The most time to open a medium.
+    decode_seconds=60.0,  # The most time for one read of a medium.
     # The most pixels of a picture; larger JPEGs are read at 1/2, 1/4 or 1/8 of their size. With 24
     # million the simultaneous copies of a picture take less than 256 MB.
     image_pixels=24_000_000,
@@ -147,13 +147,13 @@ def llava_optim() -> dict:
   return dict(
     kind="adamw",  # adamw | lion | muon | adafactor | schedule_free
     rates=(("", 1e-5),),  # Peak learning rates; 0 freezes.
-    decay=(("", 0.0),),
+    decay=(("", 0.0),),  # Weight decay.
     warmup=0.03,  # A share of the steps if below 1, else steps.
     final=0.0,  # The last learning rate, as a share of the peak.
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    ema=0.0,  # Decay of an average of what is trained, such as 0.999, to answer with; 0 = none.
+    b1=0.9,  # The optimizer's beta 1; in AdamW the decay of the first moment.
+    b2=0.999,  # The optimizer's beta 2; in AdamW the decay of the second moment.
+    eps=1e-8,  # A small number that prevents a division by zero.
+    ema=0.0,  # Decay of an average of the trained parameters, such as 0.999; 0 = no average.
     clip=1.0,  # Largest global gradient norm; 0 = no clipping.
     # Micro-batches a step: a number; 0 = as many as give every device one row at a time; "auto" =
     # chosen together with remat="auto". The type object lets overrides be numbers or words.

@@ -3,7 +3,7 @@
 
   filax train --config configs/fila_base.py --workdir runs/fila_base \\
     --config.init_from=runs/fila_stage3
-  filax train --config configs/fila_base.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/fila_base.py:debug --workdir runs/debug  # A minute on a laptop.
 
 Table 4 of the paper: 32 frames in training, with the learning rates and the batch of stage 4. When
 answering, the model sees 64 frames.

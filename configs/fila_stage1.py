@@ -2,7 +2,7 @@
 """FiLA-Video stage 1, vision-language alignment on BLIP-558K: only the projector learns.
 
   filax train --config configs/fila_stage1.py --workdir runs/fila_stage1
-  filax train --config configs/fila_stage1.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/fila_stage1.py:debug --workdir runs/debug  # A minute on a laptop.
 
 Table 4 of the paper: learning rate 1e-3, batch 32, one epoch. The other settings are those of
 LLaVA's script: a plain template without a system turn, and pictures squashed to 384 pixels (729

@@ -3,7 +3,7 @@
 
   filax train --config configs/fila_stage2.py --workdir runs/fila_stage2 \\
     --config.init_from=runs/fila_stage1
-  filax train --config configs/fila_stage2.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/fila_stage2.py:debug --workdir runs/debug  # A minute on a laptop.
 
 Table 4 of the paper: encoder 2e-6, projector 2e-6, language model 1e-5, batch 64, one epoch. The
 image newline has the language model's rate, as in LLaVA's script. A single image becomes an

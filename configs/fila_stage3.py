@@ -3,7 +3,7 @@
 
   filax train --config configs/fila_stage3.py --workdir runs/fila_stage3 \\
     --config.init_from=runs/fila_stage2
-  filax train --config configs/fila_stage3.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/fila_stage3.py:debug --workdir runs/debug  # A minute on a laptop.
 
 Table 4 of the paper prints one column for stages 2 and 3: same rates, batch 64, one epoch.
 """

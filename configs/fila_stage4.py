@@ -5,7 +5,7 @@ The data are LLaVA-Video-178K.
 
   filax train --config configs/fila_stage4.py --workdir runs/fila_stage4 \\
     --config.init_from=runs/fila_stage3
-  filax train --config configs/fila_stage4.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/fila_stage4.py:debug --workdir runs/debug  # A minute on a laptop.
 
 Table 4 of the paper: encoder 2e-6, projector 2e-6, language model 1e-5, merger 2e-6, batch 128, one
 epoch. Frames are evenly spaced (LLaVA's linspace), and three consecutive frames form a scene: in

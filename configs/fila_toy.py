@@ -6,7 +6,7 @@ The data are the corpus of data_pipelines/synthesis/toy.py.
   filax demo --workdir runs/demo  # Makes the corpus, then both stages, and measures them.
   filax train --config configs/fila_toy.py:stage=1 --workdir runs/demo/stage1
   filax train --config configs/fila_toy.py:stage=2 --workdir runs/demo/stage2 \\
-    --config.init_from=runs/demo/stage1 --config.best=eval/held_out/accuracy \
+    --config.init_from=runs/demo/stage1 --config.best=eval/held_out/accuracy \\
     --config.evals='(("runs/demo/corpus/held_out.json",500,100),)'  # Both may be left out.
 
 The components and the data path are those of the 7B model; only sizes, rates and lengths differ.

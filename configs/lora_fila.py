@@ -4,7 +4,7 @@
   filax train --config configs/lora_fila.py --workdir runs/mine \\
     --config.init_from=FOLDER --config.data.train='(("my.json","all"),)'
   filax train ... --config.lora.base=nf4  # QLoRA: the kernels of all blocks in 4 bits.
-  filax train --config configs/lora_fila.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/lora_fila.py:debug --workdir runs/debug  # A minute on a laptop.
 
 FOLDER is a run, one of its checkpoints, or a released folder such as LLaVA-OneVision-Qwen2-7B. The
 tokenizer is taken from it, too. Adapters of rank 16 are trained on all kernels of the language

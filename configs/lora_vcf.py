@@ -5,7 +5,7 @@
     --config.init_from=VideoChat-Flash-Qwen2-7B_res448 --config.data.train='(("my.json","all"),)'
   filax train --config configs/lora_vcf.py:model=2B --workdir runs/mine ...
   filax train ... --config.lora.base=nf4  # QLoRA: the kernels of all blocks in 4 bits.
-  filax train --config configs/lora_vcf.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/lora_vcf.py:debug --workdir runs/debug  # A minute on a laptop.
 
 Frames and pictures have 448 pixels, as in the released models; a video has 64 to 128 frames.
 configs/lora_fila.py describes what is trained and what the run folder holds.

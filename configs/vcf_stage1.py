@@ -6,7 +6,7 @@ The data are pictures, and clips of 4 frames.
   filax train --config configs/vcf_stage1.py --workdir runs/vcf_stage1
   filax train --config configs/vcf_stage1.py:model=2B --workdir runs/vcf_stage1
   filax train --config configs/vcf_stage1.py:encoder=internvideo2 --workdir runs/vcf_stage1
-  filax train --config configs/vcf_stage1.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/vcf_stage1.py:debug --workdir runs/debug  # A minute on a laptop.
 
 As released: only the connector's MLP is trained, with learning rate 1e-3, 512 samples per step, one
 epoch, and a plain template without a time prompt. A clip has 64 tokens, and so has a picture.

@@ -3,7 +3,7 @@
 
   filax train --config configs/vcf_stage2.py --workdir runs/vcf_stage2 \\
     --config.init_from=runs/vcf_stage1
-  filax train --config configs/vcf_stage2.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/vcf_stage2.py:debug --workdir runs/debug  # A minute on a laptop.
 
 As released: learning rate 1e-5 for connector and language model and 2e-6 for the encoder, 256
 samples per step, one epoch, 4 or 8 frames per video. A single picture becomes an overview and up to

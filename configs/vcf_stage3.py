@@ -5,7 +5,7 @@
     --config.init_from=runs/vcf_stage2
   filax train --config configs/vcf_stage3.py:dropout=uniform0_attention --workdir runs/dropping \\
     --config.init_from=runs/vcf_stage2  # Visual dropout in training: the release has none.
-  filax train --config configs/vcf_stage3.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/vcf_stage3.py:debug --workdir runs/debug  # A minute on a laptop.
 
 As released: learning rates and batch of stage 2, one epoch, 64 to 512 frames per video, 16 tokens
 per frame. The arguments are those of stage 1.

@@ -3,7 +3,7 @@
 
   filax train --config configs/vcf_stage4.py --workdir runs/vcf_stage4 \\
     --config.init_from=runs/vcf_stage3
-  filax train --config configs/vcf_stage4.py:debug --workdir runs/debug  # A laptop, a minute.
+  filax train --config configs/vcf_stage4.py:debug --workdir runs/debug  # A minute on a laptop.
 
 As released: learning rate 2e-6 for the encoder and 1e-5 for the connector, 256 samples per step,
 one epoch, 25 % of the data of stage 3. The encoder's positions are computed and not learned, so the

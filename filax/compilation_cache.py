@@ -155,7 +155,8 @@ class ProgramFolder(CacheInterface):
   """A folder of compiled programs.
 
   The bound is that of all folders beside it together.
-  Neither method raises: what cannot be read is compiled, what cannot be written is reported once.
+  Neither method raises. If a program cannot be read, it is compiled; if one cannot be written, this
+  is reported once.
   """
 
   def __init__(self, folder: Path, bound: int):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of this host, to recognise leftovers of dead ones.
+"""Recognises processes of this host, and files that dead processes left.
 
 Standard library only.
 """

@@ -189,8 +189,8 @@ def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> N
     raise
   except ValueError as error:
     raise ValueError(
-      f"{source} is no checkpoint of FiLax, and cannot be converted: {error} `filax convert from "
-      f"--source {source}` takes what it lacks (--help)."
+      f"{source} is not a checkpoint of FiLax, and cannot be converted: {error} `filax convert "
+      f"from --source {source}` has options for what is missing (--help lists them)."
     ) from error
 
 

@@ -10,8 +10,8 @@ usage() {
 usage: launch/local.sh [options] -- <verb> [options of the verb]
 
   --processes N   how many processes (default 2)
-  --devices N     pretended CPU devices in each (default: the real ones)
-  --port P        where they meet (default 12321; the next one is used as well)
+  --devices N     simulated CPU devices in each process (default: the real ones)
+  --port P        port where the processes meet (default 12321; the next one is used as well)
   --restarts N    start all again this often when one fails (default 0); a run resumes by itself
   --grace N       seconds that Ctrl-C and SIGTERM leave the processes to save (default 120)
   --dry-run       print the commands and stop

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# A run on a Slurm cluster of GPU nodes: one process a node, requeued and resumed when preempted.
+# A run on a Slurm cluster of GPU nodes: one process per node, requeued and resumed when preempted.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 . "$(dirname "$0")/common.sh"
@@ -10,7 +10,7 @@ usage() {
 usage: launch/slurm.sh [options] -- <verb> [options of the verb]
 
   --nodes N         default 1
-  --gpus N          GPUs a node (default 8)
+  --gpus N          GPUs per node (default 8)
   --partition P     default: the cluster's
   --account A       default: yours
   --time T          limit, e.g. 24:00:00 (default 24:00:00)

@@ -45,10 +45,10 @@ def test_a_base_without_a_folder(words):
   ("flag", "message"),
   [
     ("--config.data.train.0=x", r"--config.data.train.0 sets a part of config.data.train=\(\("),
-    ("--config.data.train[0]=x", r"which is set as a whole: --config.data.train=VALUE"),
-    ("--config.data.rows.x=3", "which is set as a whole: --config.data.rows=VALUE"),
+    ("--config.data.train[0]=x", r"can only be set as a whole: --config.data.train=VALUE"),
+    ("--config.data.rows.x=3", "can only be set as a whole: --config.data.rows=VALUE"),
     ("--config.steps.x=3", "--config.steps.x sets a part of config.steps=0, "),
-    ("--config..steps=3", "--config..steps is no name of a setting"),
+    ("--config..steps=3", "--config..steps is not the name of a setting"),
     ("--config.dat.x=3", 'There is no such config key: dat Did you mean "data"'),
   ],
 )

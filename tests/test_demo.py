@@ -145,7 +145,7 @@ def test_damaged_progress_is_named(content, tmp_path):
 def test_untrained_model_misses_the_bars(done):
   checked = demo(done[0], "--check")
   assert checked.returncode == 2
-  assert "missed its bars: accuracy" in checked.stderr
+  assert "did not reach its targets: accuracy" in checked.stderr
   assert "2 videos are fewer than 50" in checked.stderr
 
 

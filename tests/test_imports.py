@@ -15,6 +15,7 @@ TORCH = ("torch", "transformers")
 BASE = (
   "filax.spec",
   "filax.files",
+  "filax.host_limits",
   "filax.memory_errors",
   "filax.processes",
   "filax.settings",
@@ -39,10 +40,11 @@ RUNS = (
 MAY = {
   "filax/spec": (),
   "filax/files.py": ("filax.processes",),
+  "filax/host_limits.py": (),
   "filax/processes.py": (),
   "filax/memory_errors.py": (),
   "filax/user_cache.py": ("filax.files",),
-  "filax/compilation_cache.py": ("filax.files", "filax.user_cache"),
+  "filax/compilation_cache.py": ("filax.files", "filax.host_limits", "filax.user_cache"),
   "filax/setting_kinds.py": (),
   "filax/progress.py": (),
   "filax/settings.py": ("filax.setting_kinds",),

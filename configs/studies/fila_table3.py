@@ -4,9 +4,9 @@
   filax study fila_table3 --workdir runs/studies
   filax study fila_table3:7b,root=data,init=runs --workdir runs/table3
 
-The baseline has as many visual tokens, but does not merge frames. Frames are evenly spaced in
-training and in answering, as in the paper. Weighted fusion is also trained at two stages that the
-paper does not try: after the projector's layers, and after its pooling.
+The baseline has the same number of visual tokens, but does not merge frames. Frames are evenly
+spaced in training and in answering, as in the paper. Weighted fusion is also trained at two stages
+that the paper does not try: after the projector's layers, and after its pooling.
 """
 
 from configs import common as base

@@ -5,9 +5,10 @@
   filax study vcf_table6:7b,root=data,init=runs --workdir runs/table6
 
 The paper's sentences (section 4.3): downsampling performs better than the resampler, uneven
-downsampling better than downsampling, and token merging is the most effective. The paper has 16, 49
-and 196 tokens a frame; the 7B form makes them of pictures of 448 pixels, 784 tokens. A frame of the
-small world has 16 tokens, of which 1 and 4 stay; uneven downsampling cannot make 1.
+downsampling better than downsampling, and token merging is the most effective. The paper
+keeps 16, 49 and 196 tokens per frame. In the 7B form, a frame has 448 pixels and 784 tokens before
+the compressor. In the small world it has 16 tokens, and a compressor keeps 1 or 4 of them. Uneven
+downsampling cannot keep 1.
 """
 
 from configs import common as base

@@ -5,7 +5,8 @@
   filax study vcf_table7:7b,root=data,init=runs --workdir runs/table7
   filax study vcf_table7:7b,root=data,checkpoint=released --workdir runs/table7
 
-Layers 4 and 18 of 28 are layers 1 and 4 of the small model's 6.
+The paper drops tokens after layers 4 and 18 of 28. The small model has 6 layers, and drops tokens
+after layers 1 and 4.
 """
 
 from configs import common as base

@@ -5,8 +5,9 @@
   filax study vcf_table8:7b,root=data,init=runs --workdir runs/table8
 
 The paper's sentences (section 4.3): pre-training on short videos improves short and long videos,
-and instructions about both improve long videos further, while short ones keep their level (which is
-no order, so it is no claim). All runs of instructions take the same number of steps.
+and instructions about both improve long videos further, while short ones keep their level. (The
+last statement is not about an order, so the study has no claim for it.) All runs with instructions
+take the same number of steps.
 """
 
 from configs import common as base

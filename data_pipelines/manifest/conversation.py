@@ -129,7 +129,7 @@ def video_timeline(value: Any, root: str) -> Timeline:
 
 
 def _unwrapped(value: Any) -> tuple[Any, dict[str, Any]]:
-  """(what names a medium, what is said beside it).
+  """(the name of a medium, the facts beside it).
 
   Objects lie inside each other: {"type": "video_url", "video_url": {"url": …, "fps": 2}}.
   """

@@ -25,7 +25,7 @@ _MEDIA_AGAIN = re.compile(r"(video|image|scene)s?", re.IGNORECASE)
 def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Timeline, ...]]:
   """The timelines of a record by key.
 
-  They stand under one key of MEDIA, under image and video, or there are none. Raises RecordError.
+  They are under one key of MEDIA, or under image and video, or there are none. Raises RecordError.
   """
   filled = [key for key in MEDIA if record.get(key) not in (None, "", [])]
   if "scenes" in filled and len(filled) > 1:

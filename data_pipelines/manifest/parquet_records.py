@@ -4,7 +4,8 @@
 A row is a record, a column one of its keys.
 
 Columns of bytes, and of structs {bytes, path} (Hugging Face's Image and Video), are media: a cell
-with bytes becomes the name "x.parquet#row/column", one without its path. Bytes are not read here.
+with bytes becomes the name "x.parquet#row/column", and a cell without bytes becomes its path. Bytes
+are not read here.
 """
 
 from collections.abc import Iterator, Mapping

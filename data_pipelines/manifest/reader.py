@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads and selects the records of a manifest, with their lines.
 
-A manifest is .json (one array), .jsonl (a record a line), .parquet (a row a record), a WebDataset
-.tar, or ArrayRecord (see `build_array_record`).
+A manifest is .json (one array), .jsonl (one record per line), .parquet (one record per row), a
+WebDataset .tar, or ArrayRecord (see `build_array_record`).
 """
 
 import codecs

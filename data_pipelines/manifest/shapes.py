@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The format of a record, told by its keys."""
+"""Recognises the format of a record by its keys."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

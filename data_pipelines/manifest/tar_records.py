@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records of a WebDataset tar.
 
-Members of one key that follow each other.
+A record consists of neighbouring members with the same key.
 
   000017.json  000017.mp4  000018.json  000018.jpg …
 

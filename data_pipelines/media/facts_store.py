@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Facts of media in an SQLite file, so that millions of them need not be in memory.
 
-The file is a cache: what is damaged is reported once on stderr and measured again; a folder that
-cannot be written costs a line, and what it would keep stays in memory.
+The file is a cache. If it is damaged, one line on stderr says so, and the facts are measured again.
+If its folder cannot be written, one line says so, and new facts stay in memory.
 """
 
 from collections.abc import Mapping

@@ -130,7 +130,7 @@ def _updated_table(
 
 
 def _temporary_table(media: Sequence[str], index: MediaIndex) -> ProbeTable:
-  """A table for as long as it is used."""
+  """A table that is removed after its last use."""
 
   def build(parent: pathlib.Path) -> ProbeTable:
     probes = [probe for _, probe in index.each(media)]

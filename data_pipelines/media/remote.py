@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Objects of buckets (gs://, s3://), read through copies on this machine.
 
-An object is fetched when its content is first needed, once a machine: into
+An object is fetched once per machine, when its content is first needed. The copy is the file
 $FILAX_CACHE/downloads/<digest>/<name>, by default below ~/.cache/filax. The digest is that of URL,
-version (generation or ETag) and size, so another content is another file; media/copies.py bounds
-the size of all. A process asks for the version of an object once. Paths that are no URLs pass
-through every function here.
+version (generation or ETag) and size, so a new version gets a new file. media/copies.py bounds the
+size of all copies. A process asks for the version of an object once. The functions here return
+paths that are not URLs unchanged.
 """
 
 from collections import Counter

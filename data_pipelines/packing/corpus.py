@@ -126,7 +126,7 @@ def _table(
 
 
 def _temporary_table(manifests: Sequence[ManifestFile], builder: TableBuilder) -> SampleTable:
-  """A table for as long as it is used."""
+  """A table that is removed after its last use."""
 
   def build(folder: pathlib.Path) -> SampleTable:
     path = folder / "table"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The samples of a corpus as columns on disk.
 
-A record is parsed when its sample is asked for.
+A record is parsed when its sample is needed.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The captioned clips of several files.
 
-Columns, and a spool with the texts.
+The numbers are columns in memory; the texts are in a file, the spool.
 """
 
 from collections.abc import Mapping, Sequence

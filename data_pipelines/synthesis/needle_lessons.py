@@ -5,7 +5,7 @@
 
 A lesson is a video of haystack scenes with several cards (synthesis/needle.py), and up to eight
 questions about them in words: the shape of a card, the colour that it points to, and the way from
-card to card to the last one. All cards of a video have other keys, so only the key tells which one
+card to card to the last one. No two cards of a video have the same key, so the key tells which one
 is meant. Lessons last from 16 to 1,024 seconds, one frame a second; a caption shows one clip.
 
   captions.jsonl           for the first stage

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sharded .jsonl files with a recipe.
 
-Written in order, resumed after a kill.
+They are written in order, and resumed after a kill.
 
 A shard is written as `NAME.part`, synced and renamed; `done/NAME.json` marks it with its sha256.
 recipe.json holds what decides the bytes (inputs, options) and, when all is written, the shards and

@@ -41,7 +41,7 @@ _URL = re.compile(
   rf"({_YOUTUBE})(?![A-Za-z0-9_-]).*"
 )
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_SPLIT = re.compile(r"split_[0-9]+")  # Clips of YouCook2, in a folder a video.
+_SPLIT = re.compile(r"split_[0-9]+")  # Clips of YouCook2, in one folder per video.
 _PANDA = re.compile(r"[0-9]{7}_[0-9]{5}")
 # A name without its extension -> its key, the group. The first match wins.
 _NAMES = (

@@ -32,9 +32,9 @@ class TokenWriter(Protocol):
 
 
 def write_turns(writer: TokenWriter, turns: Sequence[Turn], visuals: Sequence[Any]) -> None:
-  """Writes all turns; the answers are learned.
+  """Writes all turns; the answers count in the loss.
 
-  Learned are an answer's words and the token that ends it. Raises ValueError for a tokenizer
+  The words of an answer and the token that ends it count. Raises ValueError for a tokenizer
   without a chat template, or one that cannot write these turns.
   """
   template = _template_of(writer.tokenizer)

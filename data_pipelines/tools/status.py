@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a mixture is present.
-
-Samples, hours, and where to get the rest.
-"""
+"""Reports which parts of a mixture are present: samples, hours, and where to get the rest."""
 
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run trains on.
+"""Collects what a run trains on.
 
-Samples with frames and tokens, rows, and what was left out.
+These are samples with frames and tokens, rows, and what was left out.
 """
 
 from collections.abc import Iterator, Sequence

@@ -26,8 +26,8 @@ def command_lines() -> Iterator[str]:
   """The page, line by line."""
   yield "# Commands"
   yield ""
-  yield "What `--help` prints. An error of a user is one sentence and exit code 2;"
-  yield "`FILAX_DEBUG=1` shows the traceback as well."
+  yield "This page shows the `--help` of every command. If you make a mistake, a command prints one"
+  yield "sentence and ends with exit code 2. `FILAX_DEBUG=1` shows the traceback as well."
   for verb, (_, summary) in VERBS.items():
     yield from ("", f"## filax {verb}", "", f"{summary[:1].upper()}{summary[1:]}.", "")
     text, commands = help_of([verb])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of a config: its default, what it may be, and the comment beside it."""
+"""Every setting of a config: its default, its valid values, and the comment beside it."""
 
 from collections.abc import Iterator
 import pathlib
@@ -23,8 +23,8 @@ def settings_lines() -> Iterator[str]:
   yield "# Settings"
   yield ""
   yield "All keys of a config. `--config.KEY=VALUE` changes one on the command line; the defaults"
-  yield "are those of `configs/common.py`, and each stage changes the keys that differ. A value"
-  yield "that a key may not have is refused before any work starts."
+  yield "are those of `configs/common.py`, and each stage changes the keys that differ. An invalid"
+  yield "value is refused before any work starts."
   notes = comments(SOURCE.read_text())
   groups: dict[str, list[str]] = {"": []}  # The settings of no group come first.
   for name, value in settings.leaves(common.base().to_dict()):
@@ -32,7 +32,7 @@ def settings_lines() -> Iterator[str]:
     groups.setdefault(group, []).append(setting_row(name, value, notes))
   for group, rows in groups.items():
     yield from ("", f"## {f'config.{group}'.rstrip('.')}", "")
-    yield from ("| key | default | may be | |", "|---|---|---|---|", *rows)
+    yield from ("| key | default | valid values | meaning |", "|---|---|---|---|", *rows)
   yield from preset_lines()
 
 
@@ -40,8 +40,8 @@ def preset_lines() -> Iterator[str]:
   """The presets of config.model.llm.dropout."""
   yield from ("", "## Presets of visual dropout", "")
   yield "Values of `config.model.llm.dropout` and of `--dropout`. A stage drops visual tokens"
-  yield "after a layer, so that a share of their first number stays: evenly spaced ones, or those"
-  yield "with the most attention."
+  yield "after a layer. A percentage is the share of the original visual tokens that is kept. The"
+  yield "kind `uniform` keeps evenly spaced tokens, and `attention` those with the most attention."
   yield from ("", "| preset | stages |", "|---|---|")
   for name, stages in dropout_stages.PRESETS.items():
     words = [f"after layer {layer} {ratio:.0%} by {kind}" for layer, kind, ratio in stages]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page a stage with its recipe, from its config, its mixture and the recorded plans."""
+"""One page per stage with its recipe, from its config, its mixture and the recorded plans."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import importlib
@@ -30,7 +30,7 @@ Choices = Sequence[Mapping[str, Any]]  # docs/plan_choices.json.
 
 
 def write_stage_cards(folder: pathlib.Path) -> None:
-  """Writes a page a stage, and the page that compares them."""
+  """Writes one page per stage, and the page that compares them."""
   plans = json.loads((DOCS / "plan.json").read_text())
   choices = json.loads((DOCS / "plan_choices.json").read_text())
   for stage in STAGES:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A benchmark: DIR/questions.json and DIR/videos, four options a question."""
+"""A benchmark: DIR/questions.json and DIR/videos, four options for each question."""
 
 import json
 import os

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source of annotated long videos: one row `video,seconds,start,stop,text` an event."""
+"""A source of annotated long videos: one row per event.
+
+The columns are video, seconds, start, stop and text."""
 
 from collections.abc import Iterator, Sequence
 import csv

@@ -2,9 +2,9 @@
 """Averages of parameters over steps, as a checkpoint holds them.
 
 A run with config.optim.ema, or of kind "schedule_free", saves two values of every parameter that it
-trains: params/PATH, from which the run continues, and average/PATH in float32. Whoever answers,
-evaluates, exports or starts another run reads the average, unless `read_last_values` was called.
-The average of the base of adapters is always read: the adapters were trained over it.
+trains: params/PATH, from which the run continues, and average/PATH in float32. Answers,
+evaluations, exports and other runs use the average, unless `read_last_values` was called. The
+average of the base of adapters is always read: the adapters were trained over it.
 """
 
 from collections.abc import Container

@@ -6,10 +6,11 @@ A run with adapters does not save what it does not train. Its record names the b
   "base": {"path": "/runs/stage4/checkpoints/900", "root": "<sha256>", "weights": "<sha256>"}
 
 `weights` covers the digests of the base's parameters, so that another checkpoint at the same place
-is noticed. Its config does not count: what the model computes is in the config of the adapters. A
-base that is converted anew by a later version, whose configs have more settings, is the same base.
-`root`, the root digest of the base's record, is all that references of earlier versions have.
-The base's step is pinned: a file <run>/pins/<step> keeps it from the limit `keep`.
+is noticed. It does not cover the config of the base, because the config of the adapters says what
+the model computes. So a released folder that a later FiLax converts again, with more settings in
+its config, is still the same base. `root` is the root digest of the base's record; references
+written by earlier versions have only `root`.
+The base's step is pinned: because of the file <run>/pins/<step>, config.keep does not remove it.
 """
 
 from collections.abc import Iterator, Mapping

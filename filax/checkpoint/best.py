@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The best step of a run by one of its scores.
 
-Best.json beside the checkpoints.
-
-best.json names a step only after its checkpoint is complete, and until it names another one the
-checkpoint stays, whatever config.keep says. So it names a complete checkpoint after any crash.
+The file best.json, beside the checkpoints, names it only after its checkpoint is complete. The
+checkpoint then stays, whatever config.keep says, until best.json names another step. So best.json
+names a complete checkpoint after any crash.
 """
 
 from collections.abc import Callable, Iterable, Mapping

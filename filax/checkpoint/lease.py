@@ -93,8 +93,8 @@ class Lease:
     if holder is None or holder.run != self._owner.run:
       reason = f"{holder} took it over" if holder else f"its {self._name} is gone"
       raise Lost(
-        f"This run no longer holds {self.workdir}: {reason} while this process was stopped or "
-        "could not be seen. It ends here and writes nothing more."
+        f"This run no longer holds the lease of {self.workdir}: {reason} while this process was "
+        "stopped or out of reach. The run ends here and writes nothing more."
       )
 
   def _read_holder(self) -> owner.Owner | None:
@@ -214,7 +214,7 @@ def _stale_seconds() -> float:
     seconds = 0.0
   if not 0 < seconds < float("inf"):
     raise ValueError(
-      f"FILAX_LEASE_SECONDS={text} is no time. Set it to seconds above 0, or leave it out."
+      f"FILAX_LEASE_SECONDS={text} cannot be used. Set it to a number above 0, or unset it."
     )
   return seconds
 

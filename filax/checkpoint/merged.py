@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads parameters of a checkpoint of adapters together with its base.
 
-What the checkpoint stores comes from it, the rest from its base, which may again be a checkpoint of
-adapters. An adapter that is not asked for is merged into its kernel.
+A parameter that the checkpoint stores is read from it, every other one from its base. The base may
+itself be a checkpoint of adapters. Adapters that are not among the wanted parameters are merged
+into their kernels.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Orbax as checkpoints use it.
-
-Its manager, its handlers and the items of a checkpoint.
-"""
+"""Sets up Orbax for checkpoints: manager, handlers and items."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -96,8 +93,9 @@ class _Manager(ocp.CheckpointManager):
   def _finalize_checkpoint(self, step: int) -> None:
     """Raises SaveFailed if the step was not written.
 
-    Orbax raises an error of a background write once, to the one who asks first. If that was not its
-    own thread, the thread would continue and remove the steps that the new one replaces.
+    Orbax raises an error of a background write only once, in the thread that asks first. If that is
+    not its own background thread, this thread would continue, and remove older steps in favour of a
+    step that was not written.
     """
     super()._finalize_checkpoint(step)
     path = self.directory / str(step)

@@ -6,10 +6,14 @@
    "root": "<sha256>"}
 
 `root` is the SHA-256 of the text before it. It covers the digests of all arrays, the row, the
-fingerprint and, by its digest, the item `config`. The row is compared with the steps as well:
-`batch` rows each since the step and row of `since`, where config.batch last changed. Several
-processes write a checkpoint: each leaves the sums of its own parts of the arrays beside the record,
-and when all have, process 0 adds them.
+fingerprint and, by its digest, the item `config`.
+
+The row must also fit the step. `since` is the step and row at which config.batch last changed; from
+there on, every step counts `batch` rows. Above, step 20 must have row 0 + 8 · (20 - 0) = 160.
+
+If several processes write a checkpoint, each writes the digest sums of its own parts of the arrays
+beside the record. When all are there, process 0 adds them.
+
 Format 1 had no root, and digests that were linear in the elements of an array.
 """
 
@@ -81,8 +85,8 @@ def make_record(
   )
   if not _row_fits(record):
     raise ValueError(
-      f"Step {step} cannot stand at row {row}: a run that counts {batch} rows a step from step "
-      f"{since[0]}, row {since[1]} on does not come there."
+      f"Row {row} does not fit step {step}: step {since[0]} ended at row {since[1]}, and "
+      f"every step after it counts {batch} rows."
     )
   return record
 
@@ -118,7 +122,7 @@ def read_record(step: epath.PathLike) -> tuple[Record, dict[str, Any]]:
   config = _parse_object(config_text, "config")
   record = _parse_object(text, "data")
   if not isinstance(record.get("format"), int):
-    raise Damaged("its item 'data' names no format.")
+    raise Damaged("its item 'data' has no format number.")
   if record["format"] > FORMAT_WITH_BASE:
     raise ValueError(
       f"{step} was written by a newer FiLax: format {record['format']}, and this one reads up to "
@@ -278,7 +282,7 @@ def _check_position(step: epath.Path, record: Record, config: Config) -> None:
   batch = config.get("batch")
   if record["format"] == 1:
     if not isinstance(row, int) or row < 0 or row % (batch or 1):
-      raise Damaged(f"its row is {row}, no multiple of config.batch={batch}.")
+      raise Damaged(f"its row is {row}, which is not a multiple of config.batch={batch}.")
     return
   if step.name.isdigit() and step.name != str(record["step"]):
     raise Damaged(f"it holds step {record['step']}.")

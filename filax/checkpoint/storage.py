@@ -120,7 +120,7 @@ def _answer_seconds() -> float:
     seconds = 0.0
   if not 0 < seconds <= threading.TIMEOUT_MAX:
     raise ValueError(
-      f"FILAX_BUCKET_SECONDS={text} is no time. Set it to seconds above 0, or leave it out."
+      f"FILAX_BUCKET_SECONDS={text} cannot be used. Set it to a number above 0, or unset it."
     )
   return seconds
 

@@ -3,8 +3,8 @@
 
 Orbax's own writer needs whole leaves three times in memory; this one writes the same format (OCDBT
 and zarr3) slice by slice with TensorStore. It writes step 0 of a run without an optimizer, which
-filax.checkpoint.store reads like any other. A chunk is a layer, or a piece of one, cut where meshes
-cut: a host that restores its shards reads no more than those.
+filax.checkpoint.store reads like any other. A chunk is a layer, or a piece of one along the
+dimensions that meshes split, so that a host that restores its shards reads only those.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

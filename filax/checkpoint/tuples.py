@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Restores the tuples of a config that JSON made lists."""
+"""Restores the tuples of a config that was stored as JSON, which has only lists."""
 
 from collections.abc import Mapping
 from typing import Any

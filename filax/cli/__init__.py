@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of FiLax, one file a verb.
+"""The commands of FiLax, one file per verb.
 
-Only this room reads flags and config files.
+Only this folder reads flags and config files.
 """

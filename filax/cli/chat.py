@@ -16,9 +16,9 @@ from filax.infer.answer_settings import MOST_ANSWERS
 def main(argv: Sequence[str]) -> None:
   """filax chat --checkpoint DIR [--video FILE] [--question TEXT] [--json]
 
-  Without --video, the language model answers alone. Without --question, reads one question a line
-  until the end of input; the video is encoded once. With --json there is one line a question, with
-  "answer" or with "error".
+  Without --video, the language model answers alone. Without --question, reads one question per line
+  until the end of input; the video is encoded once. With --json there is one line per question,
+  with "answer" or with "error".
   """
   args = chat_parser().parse_args(argv)
   try:

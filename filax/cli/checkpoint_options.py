@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options of the commands that answer from a checkpoint.
 
-Help and wrong options take no second: what needs jax is imported where it is used.
+Help and errors about options are printed at once, because jax is imported only where it is used.
 """
 
 import argparse

@@ -108,13 +108,14 @@ def _check_whole(config: ConfigDict, flag: str) -> None:
   """
   _, *keys = re.split(r"[.\[]", flag)
   if "" in keys:
-    raise ValueError(f"{flag} is no name of a setting, such as --config.data.train.")
+    raise ValueError(f"{flag} is not the name of a setting, such as --config.data.train.")
   setting = config
   name = "config"
   for key in keys:
     if not isinstance(setting, ConfigDict):
       raise ValueError(
-        f"{flag} sets a part of {name}={setting!r}, which is set as a whole: --{name}=VALUE."
+        f"{flag} sets a part of {name}={setting!r}, which can only be set as a whole: "
+        f"--{name}=VALUE."
       )
     if key not in setting:
       return

@@ -9,7 +9,7 @@ Weights out of PyTorch files into a checkpoint, and back.
   filax train --config configs/fila_stage1.py --workdir runs/s1 --config.init_from=runs/base
   filax convert to --checkpoint runs/stage4 --format hf --dtype bfloat16 --out fila-7b-hf
 
-Beside what is written lies conversion_report.json: every tensor with its shape, dtype and sha256.
+Both also write conversion_report.json, which lists every tensor with its shape, dtype and sha256.
 """
 
 import argparse

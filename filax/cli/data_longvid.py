@@ -27,18 +27,37 @@ def add_longvid_options(parser: argparse.ArgumentParser) -> None:
     action="append",
     required=True,
     metavar="NAME=FILES",
-    help="a source and its files, with commas between; a video in two sources is the first one's",
+    help="a source and its files, separated by commas; a video in two sources counts for the first",
   )
   add("--media", action="append", default=[], metavar="NAME=DIR", help="folder of a source's media")
   add("--out", required=True, help="folder: new, empty, or of the same recipe")
-  add("--tasks", default="caption,grounding,order,scenes,count", help="[all: %(default)s]")
-  add("--per-video", type=options.whole_number(0), default=8, help="questions [8]; 0: all")
-  add("--per-task", type=options.whole_number(0), default=0, help="training questions [0: all]")
-  add("--held-out", type=_share, default=0.02, metavar="SHARE", help="of source videos [2%%]")
-  add("--exclude-ids", nargs="+", default=[], metavar="FILE", help="videos of benchmarks")
+  add(
+    "--tasks",
+    default="caption,grounding,order,scenes,count",
+    help="kinds of questions [all: %(default)s]",
+  )
+  add(
+    "--per-video",
+    type=options.whole_number(0),
+    default=8,
+    help="most questions per video [8]; 0: all",
+  )
+  add(
+    "--per-task",
+    type=options.whole_number(0),
+    default=0,
+    help="most training questions per task [0: all]",
+  )
+  add("--held-out", type=_share, default=0.02, metavar="SHARE", help="share of source videos [2%%]")
+  add("--exclude-ids", nargs="+", default=[], metavar="FILE", help="lists of videos to leave out")
   add("--dump-tracks", action="store_true", help="write the labelled tracks only")
-  add("--shards", type=options.whole_number(1, 4096), default=64, help="[64]")
-  add("--workers", type=options.whole_number(1), default=None, help="default: all processors")
+  add("--shards", type=options.whole_number(1, 4096), default=64, help="number of files [64]")
+  add(
+    "--workers",
+    type=options.whole_number(1),
+    default=None,
+    help="processes; default: all processors",
+  )
   add("--seed", type=options.whole_number(0), default=42)
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the counts as JSON")
@@ -48,12 +67,12 @@ def add_longvid_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_label_options(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument_group("labels of events and places").add_argument
-  add("--events", choices=LABELS, default="rules", help="how they are made [rules]")
+  add("--events", choices=LABELS, default="rules", help="what makes the labels [rules]")
   add("--model", default="", help="the served model's name, or the checkpoint of --events local")
   add("--url", default="", help="an OpenAI-compatible server, e.g. http://localhost:8000/v1")
   add("--key-env", default="", metavar="VAR", help="environment variable that holds its key")
-  add("--cache", default="", metavar="FILE", help="answers by content [OUT/../label-cache.sqlite]")
-  add("--cache-only", action="store_true", help="ask nothing: every answer is in the cache")
+  add("--cache", default="", metavar="FILE", help="stored labels [OUT/../label-cache.sqlite]")
+  add("--cache-only", action="store_true", help="ask no model: all labels are in the cache")
 
 
 def make_longvid(args: argparse.Namespace) -> int:

@@ -21,15 +21,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add("--out", required=True, help="folder: new, empty, or of the same recipe")
   add("--count", type=options.whole_number(1), default=1000, help="questions for training [1000]")
-  add("--held-out", type=options.whole_number(0), default=100, help="questions of held-out cards")
-  add("--hops", choices=("single", "multi", "both"), default="both", help="cards a question needs")
+  add("--held-out", type=options.whole_number(0), default=100, help="held-out questions [100]")
+  add("--hops", choices=("single", "multi", "both"), default="both", help="cards per question")
   length = parser.add_mutually_exclusive_group()
   length.add_argument(
-    "--frames", type=options.whole_number(4), help="haystack at one frame a second [64]"
+    "--frames", type=options.whole_number(4), help="haystack frames, one per second [64]"
   )
-  length.add_argument("--minutes", type=options.number(0.1), help="haystack, instead of --frames")
-  add("--needle-seconds", type=options.number(0.1), default=4.0, help="that a card is shown [4]")
-  add("--haystack", nargs="+", default=(), metavar="FILE", help="videos; drawn ones without")
+  length.add_argument("--minutes", type=options.number(0.1), help="haystack length, not --frames")
+  add("--needle-seconds", type=options.number(0.1), default=4.0, help="seconds per card [4]")
+  add("--haystack", nargs="+", default=(), metavar="FILE", help="videos; default: drawn")
   add("--side", type=options.whole_number(16), default=96, help="pixels of drawn pictures [96]")
   add("--seed", type=options.whole_number(0), default=0)
   add("--force", action="store_true", help="replace another output")

@@ -20,14 +20,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add("captions", nargs="+", metavar="CAPTIONS", help="files, or folders with *cap*.json(l)")
   add("--out", required=True, help="folder: new, empty, or of the same recipe")
-  add("--count", type=options.whole_number(1), default=40_000, help="long videos [40000]")
+  add("--count", type=options.whole_number(1), default=40_000, help="number of long videos [40000]")
   add("--root", default="", help="folder of the media; clips without a file are left out")
-  add("--media", default="{data_source}/{video}", help="paths under --root [%(default)s]")
-  add("--minutes", type=_minutes, default=(5.0, 30.0), metavar="LOW:HIGH", help="lengths [5:30]")
+  add("--media", default="{data_source}/{video}", help="path of a clip under --root [%(default)s]")
+  add(
+    "--minutes",
+    type=_minutes,
+    default=(5.0, 30.0),
+    metavar="LOW:HIGH",
+    help="length of a video [5:30]",
+  )
   add("--mean", type=options.number(1), default=667.0, help="mean length in seconds [667]")
-  add("--min-scenes", type=options.whole_number(1), default=4, help="scenes of a video [4]")
-  add("--min-clip", type=options.number(1), default=2.0, help="seconds of a clip [2]")
-  add("--max-words", type=options.whole_number(0), default=0, help="of a caption [0: no limit]")
+  add("--min-scenes", type=options.whole_number(1), default=4, help="fewest scenes of a video [4]")
+  add("--min-clip", type=options.number(1), default=2.0, help="fewest seconds of a clip [2]")
+  add(
+    "--max-words", type=options.whole_number(0), default=0, help="most words of a caption [0: any]"
+  )
   add(
     "--min-scene-share",
     type=options.whole_number(0),
@@ -43,12 +51,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     default="seconds",
     help="how the times of a scene are written [seconds]",
   )
-  add("--openers", choices=("keep", "scene"), default="keep", help='"The video begins" or "This …"')
-  add("--held-out", type=_share, default=0.02, metavar="SHARE", help="of source videos [2%%]")
-  add("--exclude-ids", nargs="+", default=[], metavar="FILE", help="videos of benchmarks")
-  add("--durations", default="", metavar="FILE|probe", help="for records without duration")
+  add(
+    "--openers",
+    choices=("keep", "scene"),
+    default="keep",
+    help='"The video begins" or "This scene"',
+  )
+  add("--held-out", type=_share, default=0.02, metavar="SHARE", help="share of source videos [2%%]")
+  add("--exclude-ids", nargs="+", default=[], metavar="FILE", help="lists of videos to leave out")
+  add("--durations", default="", metavar="FILE|probe", help="lengths, for records without one")
   add("--seed", type=options.whole_number(0), default=42)
-  add("--render", type=options.whole_number(0), default=0, metavar="N", help="also N as mp4")
+  add(
+    "--render", type=options.whole_number(0), default=0, metavar="N", help="write N videos as mp4"
+  )
   add("--processes", type=options.whole_number(1), default=None, help="default: all processors")
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the figures as JSON")

@@ -2,11 +2,11 @@
 """filax data verify DIR: is every answer right, and can it be guessed without the video?
 
   filax data verify runs/longvid                       # the output of filax data longvid
-  filax data verify runs/longvid --blind --out report  # and attacks that see text alone
+  filax data verify runs/longvid --blind --out report  # and tries to guess answers from the text
   filax data verify public.json --blind                # any manifest of multiple choice
 
 Answers are derived again from the annotation (tracks*.jsonl) without the code that wrote them. Exit
-code 0: all good; 1: a check failed or an attack succeeded; 2: nothing could be read.
+code 0: all good; 1: a check failed, or guessing succeeded; 2: nothing could be read.
 """
 
 import argparse
@@ -20,10 +20,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   """Adds the options of `filax data verify`."""
   add = parser.add_argument
   add("path", metavar="DIR", help="a folder with recipe.json, or a manifest")
-  add("--blind", action="store_true", help="attack the questions without their videos")
+  add("--blind", action="store_true", help="try to guess answers without the videos")
   add("--json", action="store_true", help="print JSON instead of text")
   add("--out", default="", help="folder for verify.json and blind.png")
-  add("--tracks", nargs="+", default=(), help="the annotation; default: DIR/tracks*.jsonl")
+  add("--tracks", nargs="+", default=(), help="files of tracks; default: DIR/tracks*.jsonl")
   add("--exclude-ids", nargs="+", default=(), help="lists of videos that must not occur")
   add("--workers", type=options.whole_number(1), help="processes; default: all processors")
   parser.set_defaults(run=_verify)

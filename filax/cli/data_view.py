@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax data view MANIFEST --config F[:args] --out page.html [--config.key=value ...]
 
-Writes a page that shows what a config makes of a manifest: frames with their times, the tokens of
-each sample with those that are learned in colour, the packing of rows, and why samples were left
-out. Nothing is computed by a model. The page needs no other file.
+Writes a page that shows how a config turns a manifest into training data: frames with their times,
+the tokens of each sample (those that count in the loss in colour), the packing of rows, and why
+samples were left out. Nothing is computed by a model. The page needs no other file.
 
   filax data view train.json --config configs/fila_stage4.py --out page.html \\
     --config.data.tokenizer=tokenizer.json

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax demo.
-
-Makes a small corpus of videos, trains a tiny FiLA on it, measures it, and reports.
+"""filax demo makes a corpus, trains a tiny FiLA on it, and reports its scores.
 
 Runs on a CPU. The same command continues where an earlier one was stopped.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `filax doctor` finds out."""
+"""The checks of `filax doctor`."""
 
 import importlib.metadata
 import importlib.util

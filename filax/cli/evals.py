@@ -60,7 +60,9 @@ def _check_names(args: argparse.Namespace) -> None:
   if not args.checkpoint:
     raise ValueError("Set --checkpoint to the folder of a run, or of one of its checkpoints.")
   if bool(args.benchmark) == bool(args.manifest):
-    raise ValueError("Set either --benchmark (see --list) or --manifest to what is to be asked.")
+    raise ValueError(
+      "Set either --benchmark (--list shows the names) or --manifest to the questions."
+    )
   from filax.evals.registry import find_benchmark
 
   for name in benchmark_names(args):
@@ -119,7 +121,7 @@ def evals_parser() -> argparse.ArgumentParser:
 
 
 def _add_questions(parser: argparse.ArgumentParser) -> None:
-  """The options that say what is asked."""
+  """The options that select the questions."""
   add = parser.add_argument
   add(
     "--benchmark",

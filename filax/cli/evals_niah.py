@@ -5,9 +5,10 @@
   filax evals niah --checkpoint CKPT --multi-hop --needles niah-coco-multihop-100.json \\
     --images NIAH-Video --haystack NIAH-Video/video_haystack.mkv --yarn 4 --out DIR
 
-Without --needles and --haystack both are drawn. The same command continues a stopped run. DIR then
-holds result.json, answers.jsonl, all_accuracies.json (the published shape) and a figure. Beside the
-score stand controls that must not exceed chance: grey frames, no needle, another question's needle.
+Without --needles and --haystack, FiLax draws both. The same command continues a stopped run. DIR
+then holds result.json, answers.jsonl, all_accuracies.json (in the published form) and a figure.
+Three controls are reported beside the score: grey frames, no needle, another question's needle.
+None of them may exceed chance.
 """
 
 import argparse
@@ -57,15 +58,17 @@ def niah_parser() -> argparse.ArgumentParser:
   checkpoint_options.add_checkpoint(parser)
   checkpoint_options.add_devices(parser)
   add = parser.add_argument
-  add("--protocol", default="vcf", help="vcf (option ids) or longva (words, up to 3,000 frames)")
+  add("--protocol", default="vcf", help="vcf (letters) or longva (words, up to 3,000 frames)")
   add("--multi-hop", action="store_true", help="chains of clues with decoys, two questions each")
-  add("--lengths", type=options.whole_numbers(1), help="haystack frames, e.g. 1000,5000,10000")
+  add(
+    "--lengths", type=options.whole_numbers(1), help="frames of the haystack, e.g. 1000,5000,10000"
+  )
   add("--depths", type=_depths, help="places of the needle from 0 to 1, e.g. 0,0.5,1")
   add("--needles", default="", help="a needle file, or the folder of the released one")
   add("--images", default="", help="folder of the needle pictures; default: the needle file's")
   add("--haystack", default="", help="a video, read at one frame a second; default: drawn scenes")
   add("--limit", type=options.whole_number(1), help="ask about the first needles only")
-  add("--seed", type=options.whole_number(0), default=0, help="of drawn needles and scenes")
+  add("--seed", type=options.whole_number(0), default=0, help="seed of drawn needles and scenes")
   add("--yarn", type=options.number(1), help="stretch the context by this factor")
   add(
     "--dropout",

@@ -6,8 +6,8 @@
       scores, accuracy by kind and length, sample answers, and answers that were not understood.
       The page needs no other file and no network.
 
-Each published score stands with its source and protocol. One whose protocol no run followed is
-marked: its difference to the runs says nothing.
+Each published score is shown with its source and protocol. If no run followed that protocol, the
+score is marked, because it cannot be compared with the runs.
 """
 
 import argparse

@@ -8,8 +8,8 @@
 Prints two conventions side by side.
 
 Standard: two FLOPs per weight and token. Causal attention is counted by its pairs of tokens. The
-encoder, merger and connector are included. The llm's head is counted once, as only the last
-position is asked for the next token.
+encoder, merger and connector are included. The llm's head is counted for one position, because only
+the last position predicts a token.
 
 The paper's (arXiv:2501.00574, Table 1), as fitted to its cells: 4 P L + 6 n d L^2, where P are the
 weights of the llm's layers and its head, n is the number of layers, d their width, and L the number
@@ -60,7 +60,7 @@ def flops_parser() -> argparse.ArgumentParser:
 
 
 def table_lines(rows: Sequence[prefill.PrefillWork]) -> Iterator[str]:
-  """A head and a line a row, in TFLOPs."""
+  """A head and one line per row, in TFLOPs."""
   yield HEAD
   for row in rows:
     line = f"{row.frames:>8,} {row.tokens:>8,}"

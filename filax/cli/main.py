@@ -16,18 +16,18 @@ VERBS = {  # verb -> (module with a main(argv), one line of help)
   "watch": ("filax.cli.watch", "ask about a video while it plays: a file, a camera, a stream"),
   "serve": ("filax.cli.serve", "answer requests over HTTP, as OpenAI's API does"),
   "scenes": ("filax.cli.scenes", "draw the scenes that a checkpoint selects in a video"),
-  "plan": ("filax.cli.plan", "what a train step takes of a TPU slice, without one"),
-  "flops": ("filax.cli.flops", "the work of reading videos of given lengths"),
-  "study": ("filax.cli.study", "train and compare: whether a paper's orders hold"),
-  "analyze": ("filax.cli.analyze", "which visual tokens the layers of a model need"),
+  "plan": ("filax.cli.plan", "compute memory and time of a train step on a TPU slice"),
+  "flops": ("filax.cli.flops", "compute the FLOPs of reading videos of given lengths"),
+  "study": ("filax.cli.study", "test the claims of a paper: train models, compare their scores"),
+  "analyze": ("filax.cli.analyze", "measure which visual tokens the layers of a model need"),
   "push": ("filax.cli.push", "publish a run on the Hugging Face hub, with a model card"),
-  "doctor": ("filax.cli.doctor", "what is installed, which devices, and what is missing"),
-  "convert": ("filax.cli.convert", "weights to and from PyTorch, with evidence"),
+  "doctor": ("filax.cli.doctor", "show what is installed, the devices, and what is missing"),
+  "convert": ("filax.cli.convert", "convert weights from and to PyTorch, and report every tensor"),
 }
 
 
 def usage() -> str:
-  """The help of `filax` itself: a line a verb."""
+  """The help of `filax` itself: one line per verb."""
   width = max(map(len, VERBS))
   lines = [
     "usage: filax <verb> [options]      (filax <verb> --help explains one)",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places of results, tried before the work that fills them."""
+"""Checks that results can be written, before the work that makes them."""
 
 from collections.abc import Sequence
 import os

@@ -72,13 +72,15 @@ def serve_parser() -> argparse.ArgumentParser:
   checkpoint_options.add_devices(parser)
   add = parser.add_argument
   add("--host", default="127.0.0.1", help="address to bind; default: 127.0.0.1")
-  add("--port", type=options.whole_number(0, 65_535), default=8000, help="0: any free port")
-  add("--name", default="", help="of the model in the API; default: the checkpoint's folder")
+  add(
+    "--port", type=options.whole_number(0, 65_535), default=8000, help="port [8000]; 0: a free one"
+  )
+  add("--name", default="", help="name of the model in the API; default: the folder's")
   add("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
   add("--frames", type=options.whole_number(1), help="most frames; default: the checkpoint's")
   add("--yarn", type=options.number(1), help="stretch the context by this factor")
   add("--dropout", default="", help="visual dropout: off, a preset, or stages")
-  add("--encode-cache", default="", help="folder that keeps what was encoded")
+  add("--encode-cache", default="", help="folder that keeps the visual tokens of videos")
   add("--media-folder", default="", help="local files below it may be named by file:// URLs")
   add("--uploads", default="", help="where uploaded files are kept; default: the temporary folder")
   for flag, metavar, text in _REPEATED:
@@ -90,13 +92,9 @@ def serve_parser() -> argparse.ArgumentParser:
     metavar="NAME=VALUE",
     help=f"a bound on requests; {_limit_names()}",
   )
-  add(
-    "--fixed-batch", action="store_true", help="always decode a full batch: equal to the last bit"
-  )
+  add("--fixed-batch", action="store_true", help="always decode a full batch, for equal bits")
   add("--no-page", action="store_true", help="without the web page at /")
-  add(
-    "--stop-seconds", type=options.number(), default=30.0, help="to finish at the end; default 30"
-  )
+  add("--stop-seconds", type=options.number(), default=30.0, help="time to finish answers [30]")
   return parser
 
 

@@ -78,7 +78,7 @@ def config_items(config: Mapping[str, Any], path: str = "config") -> Iterator[tu
 def parameter_lines(
   leaves: Leaves, optimizer: optim.Optimizer, config: ConfigDict
 ) -> Iterator[str]:
-  """A line a parameter, then a line a part and the totals."""
+  """One line per parameter, one line per part, and the totals."""
   table = components.dims_table(config.model)
   width = max(map(len, leaves))
   yield f"{'Parameters':<{width + 2}}  {'count':>13}  {'dtype':<8}  {'rate':>7}  shape (mesh axes)"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model says, on a terminal."""
+"""Prints the text of a model on a terminal."""
 
 from collections.abc import Iterable, Iterator
 import itertools

@@ -122,7 +122,7 @@ def first_tokenizer(config: ConfigDict) -> str:
 
 
 def evaluation_hooks(config: ConfigDict) -> Sequence[Hook]:
-  """The hooks of config.evals. Raises ValueError for what cannot be evaluated."""
+  """The hooks of config.evals. Raises ValueError for an invalid evaluation."""
   if not config.get("evals") and not config.get("best"):
     return ()
   from filax.evals import during_training

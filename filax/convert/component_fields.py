@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks a part of config.model against the fields of its component.
+"""Checks types, missing sizes and variants of a part of config.model.
 
-Types, missing sizes and variants.
+They are compared with the fields of the component.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exports a FiLax checkpoint to a folder for PyTorch software.
 
-One parameter at a time.
+It holds one parameter in memory at a time.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

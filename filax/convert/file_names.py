@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of the same tensors in files of different libraries.
 
-A scheme is a list of prefixes: canonical -> file. In both directions the longest matching prefix is
-used. A folder is read with the scheme that explains most of the required names.
+A scheme is a list of prefixes: canonical -> file. With scheme A, for example, "llm.norm.weight" is
+"language_model.model.norm.weight". In both directions the longest matching prefix is used. A folder
+is read with the scheme that explains most of the required names.
 """
 
 from collections.abc import Iterable, Sequence

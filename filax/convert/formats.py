@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The formats of `filax convert to`.
 
-Names, config.json, and the files beside the weights.
+A format decides the names of the tensors, the config.json, and the files beside the weights.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Imports PyTorch folders and files into a FiLax checkpoint.
 
-Layer by layer.
+It works layer by layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence

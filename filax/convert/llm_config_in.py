@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the config.json of a language model into config.model.llm.
 
-Written by transformers 4 or 5. Only settings that change the numbers are read. A setting that the
-file lacks has the value that transformers gives it.
+transformers 4 or 5 has written it. Only settings that change the numbers are read. A setting that
+the file lacks has the value that transformers gives it.
 """
 
 from collections.abc import Mapping

@@ -203,7 +203,7 @@ def adapter_config(
 ) -> dict[str, Any]:
   """The content of adapter_config.json.
 
-  every_module: linear modules of the whole model, of which targets are told apart.
+  every_module: linear modules of the whole model; the pattern of targets must match no other one.
   """
   modules: list[str] = []
   for kernel in adapted:

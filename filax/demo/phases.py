@@ -106,8 +106,8 @@ def _read_progress(path: pathlib.Path) -> dict[str, Any]:
     return {key: state[key] for key in ("settings", "seconds", "done")}
   except (ValueError, LookupError, TypeError, RecursionError) as error:
     raise ValueError(
-      f"{path} is damaged. Delete it: the same command then goes through all phases, and what they "
-      "left is found again."
+      f"{path} is damaged. Delete it: the same command then goes through all phases again, and "
+      "uses the results that they left."
     ) from error
 
 

@@ -79,7 +79,7 @@ def check_report(path: pathlib.Path) -> str:
   report = json.loads(path.read_text())
   missed = missed_bars(report)
   if missed:
-    raise ValueError(f"The demo missed its bars: {'; '.join(missed)}.")
+    raise ValueError(f"The demo did not reach its targets: {'; '.join(missed)}.")
   return (
     f"accuracy {report['accuracy']:.3f} (uniform {report['accuracy_uniform']:.3f}, blind "
     f"{report['accuracy_blind']:.3f}, chance {report['chance']:.3f}); short scenes "

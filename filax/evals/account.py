@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process reports beside its answers.
-
-What it skipped, and how long it took.
-"""
+"""Counts of skipped questions and seconds, reported beside the answers."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

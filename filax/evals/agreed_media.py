@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Media on which all processes of a mesh agree.
 
-Every process reads the media itself and runs the same programs. A medium that one of them cannot
-read, or reads otherwise, is bad for all: else one process would skip a program that the others run,
-and they would wait for it.
+Every process reads the media itself and runs the same programs. If one of them cannot read a
+medium, or reads it differently, all of them skip it. Otherwise one process would skip a program
+that the others run, and they would wait for it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

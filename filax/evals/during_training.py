@@ -2,7 +2,7 @@
 """Evaluation during training: config.evals as a hook of the run.
 
 The parameters stay where the step left them; questions are answered on the mesh that trains. A
-failure is told in one sentence, counted in eval/failed, and training continues.
+failure is reported in one sentence, counted in eval/failed, and training continues.
 """
 
 from collections.abc import Callable, Mapping, Sequence

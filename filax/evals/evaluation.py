@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An evaluation before it runs.
-
-Its questions, its model and all settings are known.
-"""
+"""A prepared evaluation: its questions, its model and all settings."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -62,7 +59,7 @@ def prepare(
 ) -> Evaluation:
   """Reads the questions and checks what can be checked.
 
-  Raises ValueError, in one sentence, for what cannot be asked.
+  Raises ValueError, in one sentence, if the questions cannot be asked.
   """
   name, benchmark, path = _find_questions(manifest_or_benchmark, options)
   rows.report_columns(benchmark)

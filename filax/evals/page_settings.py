@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of page.html with all that a second run needs, and what the first one took."""
+"""The part of page.html with the settings of the run, and the time it took."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published scores.
 
-Published.csv, a line a number, with the protocol that made each.
+The file published.csv has one line per number, with the protocol behind it.
 
 Prompts, answer extractors and subtitle rules move scores by several points, so a number stands
 beside a run of the same protocol only. `protocol` is a named protocol of filax.evals.benchmarks;

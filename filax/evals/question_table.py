@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A table of questions that a reader filters and searches.
 
-A page of rows is drawn at a time.
+It shows one page of rows at a time.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions of a benchmark.
-
-Where they lie, and in which order they are asked.
-"""
+"""Finds the questions of a benchmark, and orders them."""
 
 from collections.abc import Iterable, Sequence
 import dataclasses

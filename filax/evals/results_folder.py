@@ -261,7 +261,7 @@ def read_answers(path: str | os.PathLike) -> tuple[list[Row], bool]:
 
 
 def _parsed_row(line: bytes) -> Row | None:
-  """The row of a line; None if it is none."""
+  """The row of a line; None if it is not a row."""
   try:
     row = json.loads(line)
   except (ValueError, RecursionError):

@@ -71,8 +71,8 @@ def evaluate(
   process: (k, n) asks the k-th of n shares; the default follows jax.distributed.
   frame_cache: a folder of decoded frames, which the next evaluation of the same videos reads.
 
-  Returns the result of filax/evals/README.md, with its `answers`. Raises ValueError or OSError for
-  what cannot be asked, scored or kept.
+  Returns the result of filax/evals/README.md, with its `answers`. Raises ValueError or
+  OSError if questions cannot be asked or scored, or answers cannot be stored.
   """
   options = EvaluationOptions(
     data=os.fspath(data),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings of an evaluation.
 
-What its result says, and what its answers depend on.
+They are part of its result, and decide whether stored answers can be continued.
 """
 
 from collections.abc import Mapping

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishing a model on the Hugging Face hub: a card, weights alone, no paths of this machine."""
+"""Publishes a model on the Hugging Face hub: weights and a card, without paths of this machine."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache of a live session: it grows with a video, answers on a branch, and forgets groups.
+"""The cache of a live session: it grows with the video, and may drop groups.
 
 A slot of the cache is also the position of its token. The slots after the video are scratch for
 questions and answers, so that a question needs no copy of the cache and leaves the video untouched.

@@ -32,8 +32,8 @@ class LiveSessions:
 
   `make` starts one: its cache is allocated then. A session ends `seconds` after its last use, and
   at most `limit` live at a time, so that memory is bounded by `limit` caches. A name is 128 random
-  bits; a session of another owner is answered as one that never was. May be used from several
-  threads. `clock` gives seconds.
+  bits. For an owner, sessions of other owners do not exist. May be used from several threads.
+  `clock` gives seconds.
   """
 
   def __init__(

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts that begin alike share keys and values.
 
-In a causal llm, keys and values of a token depend only on the tokens before it. Two readers answer
-the same questions: `SharedPrefix` reads what a context does not share with the one before it (or
-with a base that is kept), `PlainPrefill` reads every prompt in full, which visual dropout needs.
+In a causal llm, keys and values of a token depend only on the tokens before it. Two classes have
+the same methods. `SharedPrefix` computes only what a context does not share with the context before
+it (or with a base that is kept). `PlainPrefill` computes every prompt in full, which visual dropout
+needs.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shapes of a model's parameters, kept between processes.
 
-Tracing a model for them takes a second. They lie beside the compiled programs
+Tracing a model to find them takes a second. They are kept beside the compiled programs
 (filax.compilation_cache), under a key of the model's settings, the code that defines its parameters
-and the version of flax; the one who switches that folder off switches this off.
+and the version of flax. If the cache of programs is switched off, shapes are not kept either.
 """
 
 from collections.abc import Callable

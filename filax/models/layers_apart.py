@@ -64,7 +64,7 @@ def _parts(group: list[jax.Array]) -> list[tuple[jax.Array, ...]]:
 
 
 def _delete(group: Iterable[jax.Array]) -> None:
-  """Frees the arrays; the one who traces has none."""
+  """Frees the leaves that are arrays; shapes have no memory to free."""
   for leaf in group:
     if isinstance(leaf, jax.Array):
       leaf.delete()

@@ -99,7 +99,7 @@ def chosen_ranks(
     if number not in used:
       raise ValueError(
         f"The row {regex!r} of config.lora.ranks has no effect: none of the {len(kernels)} kernels "
-        f"is left for it. Kernels are such as {', '.join(list(kernels)[-3:])}."
+        f"is left for it. Examples of kernels: {', '.join(list(kernels)[-3:])}."
       )
   for path, rank in ranks.items():
     kernel = kernels[path]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Equal blocks one after another, with stacked parameters or with parameters apart."""
+"""A sequence of equal blocks, whose parameters are stacked or separate."""
 
 from collections.abc import Callable, Mapping, Sequence
 import functools

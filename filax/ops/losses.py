@@ -35,7 +35,7 @@ def cross_entropy(
   once, and its gradient is scattered once. Raises ValueError if `chunk` is not positive.
   """
   if chunk < 1:
-    raise ValueError(f"A chunk of {chunk} positions is none. Set config.optim.loss_chunk above 0.")
+    raise ValueError(f"config.optim.loss_chunk={chunk} cannot be used. Set it above 0.")
   vocab = vocab or head.shape[1]
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:

@@ -116,9 +116,7 @@ def keep_attended(
 ) -> Bool[Array, "R L"]:
   """Keeps the visual tokens with the highest scores.
 
-  Segment s keeps keep[s - 1] of them.
-
-  A tie goes to the lower place. Text is always kept.
+  Segment s keeps keep[s - 1] of them. A tie goes to the lower place. Text is always kept.
   """
   length = scores.shape[1]
   place = jnp.broadcast_to(jnp.arange(length), scores.shape)

@@ -112,13 +112,13 @@ def _coordinator_arguments(coordinator: str) -> dict[str, Any]:
     )
   for name in ("FILAX_PROCESSES", "FILAX_PROCESS_ID"):
     if name not in os.environ:
-      raise ValueError(f"FILAX_COORDINATOR is set, but {name} is not a number. Set it.")
+      raise ValueError(f"FILAX_COORDINATOR is set, but {name} is not. Set it to a number.")
   processes = _environment_number("FILAX_PROCESSES", "", low=1)
   index = _environment_number("FILAX_PROCESS_ID", "", low=0)
   if index >= processes:
     raise ValueError(
-      f"FILAX_PROCESS_ID={index} is none of FILAX_PROCESSES={processes}. Set it to 0 to "
-      f"{processes - 1}."
+      f"FILAX_PROCESS_ID={index} does not fit FILAX_PROCESSES={processes}. Set it to a number "
+      f"from 0 to {processes - 1}."
     )
   return dict(coordinator_address=coordinator, num_processes=processes, process_id=index)
 

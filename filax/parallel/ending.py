@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ends all processes of a run with the same message.
 
-Otherwise the other processes wait for minutes in a collective, and the failed process in
-jax.distributed's barrier at exit. The message goes through the store of jax.distributed, which a
-thread of every process reads once a second; no device is needed.
+Without this, the other processes would wait for minutes in a collective operation, and the failed
+process in the barrier of jax.distributed at exit. The message goes through the store of
+jax.distributed, which a thread of every process reads once a second; no device is needed.
 """
 
 import atexit

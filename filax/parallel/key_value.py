@@ -98,5 +98,5 @@ def barrier(key: str, seconds: float) -> None:
     _client().wait_at_barrier(key, int(seconds * 1000))
   except RuntimeError as error:
     raise TimeoutError(
-      f"Not all processes came to {key!r} within {seconds:.0f} s ({error})."
+      f"Not all processes reached the point {key!r} within {seconds:.0f} s ({error})."
     ) from error

@@ -48,8 +48,8 @@ def _slice_axis(sizes: Mapping[str, int], slices: int) -> str:
     if sizes[axis] % slices == 0:
       return axis
   raise ValueError(
-    f"{slices} slices are joined along config.mesh.data={sizes['data']} or config.mesh.fsdp="
-    f"{sizes['fsdp']}. Set one of them to a multiple of {slices}."
+    f"The devices are in {slices} slices, which config.mesh.data={sizes['data']} or "
+    f"config.mesh.fsdp={sizes['fsdp']} must join. Set one of them to a multiple of {slices}."
   )
 
 
@@ -69,8 +69,8 @@ def resolve_sizes(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
   product = math.prod(fixed)
   if devices % product or (not free and product != devices):
     raise ValueError(
-      f"config.mesh ({text}) needs {product} devices times a whole number, but there are "
-      f"{devices}. Set one axis to -1, or sizes whose product is {devices}."
+      f"config.mesh ({text}) needs {'a multiple of ' if free else ''}{product} devices, but there "
+      f"are {devices}. Set one axis to -1, or sizes whose product is {devices}."
     )
   for axis in free:
     sizes[axis] = devices // product

@@ -66,8 +66,8 @@ class Topology:
       ).devices
     except (RuntimeError, ValueError, NotImplementedError) as error:
       raise ValueError(
-        f"--topology={self} is no slice that libtpu knows. Of {self.kind} there are "
-        f"{self.chip.slices}. It says: {str(error).splitlines()[0][:200]}"
+        f"--topology={self} is not a slice that libtpu knows. Slices of {self.kind}: "
+        f"{self.chip.slices}. libtpu says: {str(error).splitlines()[0][:200]}"
       ) from error
 
 

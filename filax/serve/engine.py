@@ -125,8 +125,8 @@ class Engine:
   def encode_video(self, medium: Medium, selector: str = "", dropout: str = "") -> EncodedVideo:
     """Reads and encodes a video as a request does.
 
-    Kept visual tokens are found again. For what is shown beside answers; waits for the device.
-    Raises RequestError.
+    The web page uses it for its pictures and heat strip. Visual tokens in the cache are not
+    computed again. Waits for the device. Raises RequestError.
     """
     loaded = self._variants.find_variant(selector, dropout)
     check_sees_media(loaded, [medium])

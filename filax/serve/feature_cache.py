@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Visual tokens kept by the content of their media, within a number of bytes."""
+"""A cache of visual tokens, keyed by the content of media and bounded in bytes."""
 
 from collections import OrderedDict
 from collections.abc import Callable

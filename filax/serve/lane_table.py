@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lanes that are open, within a number of bytes of keys and values."""
+"""The open lanes, bounded by the bytes of their keys and values."""
 
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What clients may ask of the server."""
+"""The limits of the server."""
 
 from collections.abc import Sequence
 import dataclasses

@@ -171,7 +171,7 @@ class LiveRoutes:
     return await run_in_threadpool(_reported, self._sessions.find_session, name, owner)
 
   async def _fields(self, name: str, owner: str) -> dict[str, Any]:
-    """What a client is told of a session."""
+    """The description of a session for its client."""
     session = await self._find(name, owner)
     return dict(
       id=name,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client asks, and what it gets: plain data between server, web page and engine."""
+"""Requests and answers as plain data, used by server, web page and engine."""
 
 from collections.abc import Mapping
 import dataclasses

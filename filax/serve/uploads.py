@@ -18,7 +18,7 @@ from typing import BinaryIO
 from filax.serve.requests import RequestError
 
 _PART = 1 << 20  # Bytes written at a time.
-REQUEST = "request"  # The purpose of files that go with a request; nobody else is told of them.
+REQUEST = "request"  # The purpose of files that belong to a request; they are never listed.
 _PREFIX = "filax-serve-"
 _LOCK = ".lock"  # Held while the server of a folder lives.
 _UNSAFE = re.compile(r"[^\w. ()-]")

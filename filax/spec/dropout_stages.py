@@ -104,13 +104,13 @@ def _check_stage(stage: Stage, layer: int, ratio: float, depth: int) -> None:
     raise ValueError(f"{KNOB} names the kind {stage.kind!r}. Set it to one of {', '.join(KINDS)}.")
   if not layer < stage.layer < depth:
     raise ValueError(
-      f"{KNOB} drops after layer {stage.layer}, but a stage needs a layer above {layer} (of the "
-      f"stage before it) and below {depth} (layers of the llm): the layer after it chooses."
+      f"{KNOB} has a stage after layer {stage.layer}. Its layer must be above {layer} (that of the "
+      f"stage before it) and below {depth} (the number of layers of the llm)."
     )
   if not 0 < stage.ratio < ratio:
     raise ValueError(
-      f"{KNOB} keeps {stage.ratio} after layer {stage.layer}, but ratios are shares of the "
-      f"original count and must fall. Set it above 0 and below {ratio}."
+      f"{KNOB} keeps {stage.ratio} of the original tokens after layer {stage.layer}, but ratios "
+      f"must fall from stage to stage. Set it above 0 and below {ratio}."
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention from the last prompt token to groups of frames.
 
-By layer, as in VideoChat-Flash (arXiv:2501.00574), Fig. 8.
+It is measured layer by layer, as in Fig. 8 of VideoChat-Flash (arXiv:2501.00574).
 """
 
 from typing import Any

@@ -4,8 +4,9 @@
 <cell>.seed<k>.json      scores, verdicts on single questions, seed, hash of the config, commit
 questions.<hash>.json    the questions that cells answered: id, video and groups of each
 
-Verdicts of one set of questions are a text of 0 and 1 in the order of its file of questions, or a
-list of numbers where scores lie between. Answers and texts of questions are not kept.
+The verdicts on a set of questions are stored in the order of its file of questions: as a text of 0
+and 1, such as "0110", or as a list of numbers if scores may lie between 0 and 1. Answers and texts
+of questions are not kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -129,7 +130,7 @@ def _short_verdicts(scores: Sequence[float]) -> str | list[float]:
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON atomically, a row a line where it is a list."""
+  """Writes JSON atomically, one row per line where it is a list."""
   if isinstance(value, list):
     rows = ",\n".join(json.dumps(row) for row in value)
     text = f"[\n{rows}\n]\n"

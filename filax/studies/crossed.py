@@ -2,9 +2,9 @@
 """Means over training seeds and questions, with intervals that count both.
 
 Scores form a table [seeds, questions]: every seed answers the same questions. Two things vary by
-chance: which seed trained the model, and which videos were asked about. The variance of the mean is
-the sum of both clusterings less their overlap (Cameron, Gelbach and Miller 2011), and the degrees
-of freedom of the t interval follow Satterthwaite. Questions about one video count together.
+chance: which seed trained the model, and which videos were asked about. So the variance of the mean
+is computed with two-way clustering, by seed and by video (Cameron, Gelbach and Miller 2011). The
+degrees of freedom of the t interval follow Satterthwaite. Questions about one video count together.
 """
 
 import math
@@ -45,7 +45,7 @@ class CrossedMean(NamedTuple):
 
   @property
   def smallest_difference(self) -> float:
-    """The smallest true mean that would be told from 0.
+    """The smallest true mean that would be distinguished from 0.
 
     The interval then excludes 0 in 80 % of repetitions, by the usual approximation.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hashes of what a run or a cell depends on.
 
-Settings that change speed or logs alone are left out, and paths of made data count by the recipe of
-the data, not by the folder in which it lies.
+Settings that change only speed or logs are left out. In place of the path of generated data, the
+hash covers the recipe of the data, so it does not depend on the folder.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The units of work of a study: its data, trained runs, and cells.
 
-A unit is done or not, needs other units, and works in a folder of its own whose name holds the hash
-of what it depends on. So a changed study never mixes with what an earlier one left, and cells with
-the same run share it.
+A unit may need other units. It works in a folder of its own, whose name has the hash of everything
+that the unit depends on. So a changed study never mixes its files with those of an earlier one, and
+cells with the same run share it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ class StudyUnit(Protocol):
     """Whether its result is there. Raises ValueError for a damaged result."""
 
   def work(self) -> str:
-    """Does the work; returns what is to be said about the result."""
+    """Does the work; returns a note about the result."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Invented annotation files of the shapes that benchmarks publish, with their odd cases.
 
-No row is a benchmark's own; licences of most forbid to copy them.
+No row is copied from a benchmark, because most of their licences forbid it.
 """
 
 from collections.abc import Mapping, Sequence

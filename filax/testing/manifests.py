@@ -22,7 +22,7 @@ def question_record(
 def write_manifest(path: str | os.PathLike, records: Sequence[Any]) -> str:
   """Writes records as .json or .jsonl and returns the path.
 
-  The .json is an array with one record a line.
+  The .json is an array with one record per line.
   """
   lines = [json.dumps(record) for record in records]
   if str(path).endswith(".jsonl"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packed rows of videos, pictures and words for any tiny model, drawn from a seed a sample."""
+"""Packed rows of videos, pictures and words for any tiny model, drawn with one seed per sample."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

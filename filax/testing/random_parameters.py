@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters drawn with so large a spread that a tiny model is sure of what it says."""
+"""Random parameters with a large spread, so that a tiny model's logits differ clearly."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random rows for the training loop, without files.
 
-A function of the row's number alone.
+A row depends only on its number.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Places batches on the mesh.
 
-Rows lie over (data, fsdp), keys of frames over seq as well. A process loads its own part of every
-global batch.
+Rows are sharded over the mesh axes data and fsdp, and arrays of frames over seq as well. A process
+loads its own part of every global batch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

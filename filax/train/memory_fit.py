@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses config.model.*.remat="auto" and config.optim.accumulate="auto".
 
-Of all policies and micro-batches whose estimated memory, with a margin, fits a device, the one with
-the least bound on its time: arithmetic (recomputation included) or bytes that devices exchange,
-whichever takes longer. Of equal ones, the one with the least of both together, then with the fewest
-micro-batches, then the smallest.
+A choice is a remat policy and a number of micro-batches. Those whose estimated memory, with a
+margin, fits a device are compared in this order:
+
+1. The bound on the time of a step: the longer one of the time of all arithmetic (recomputation
+   included) and the time to exchange bytes between devices.
+2. The sum of these two times.
+3. The number of micro-batches.
+4. The memory.
+
+The choice with the smallest values is taken.
 """
 
 from collections.abc import Iterator, Sequence

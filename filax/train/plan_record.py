@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inputs of a run's plan, compared between processes and starts.
 
-The plan's fingerprint alone only tells that something changed. The parts behind it (see
-filax.parallel.agreement) name the file or the setting.
+The fingerprint of a plan only shows that something changed. The inputs in parts (see
+filax.parallel.agreement) also show which file or setting changed.
 """
 
 from collections.abc import Mapping

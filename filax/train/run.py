@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run from a config: opens the data, then trains.
 
-The one module of this room that reads data.
+This is the only module of filax/train that reads data.
 """
 
 from collections.abc import Callable, Sequence

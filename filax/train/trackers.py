@@ -56,7 +56,7 @@ class RunTracker(Protocol):
 
 
 class JsonLines:
-  """metrics.jsonl: a line a record, complete on disk when `write_line` returns.
+  """metrics.jsonl: one line per record, complete on disk when `write_line` returns.
 
   Lines of steps after `run.first`, which a killed run wrote, are dropped at the start, so that each
   step is in the file once.

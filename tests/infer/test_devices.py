@@ -104,7 +104,7 @@ def test_commands_take_a_mesh_and_a_dtype(run, questions, tmp_path):
 @pytest.mark.parametrize(
   ("mesh", "sentence"),
   [
-    ("data=1,tensor=2", "needs 2 devices times a whole number, but there are 8"),
+    ("data=1,tensor=2", "needs 2 devices, but there are 8"),
     ("model=8", "config.mesh.model is not an axis"),
     ("data", "Set it to sizes of axes, such as data=1,tensor=2"),
     ("data=two", "Set it to sizes of axes"),

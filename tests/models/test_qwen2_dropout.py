@@ -140,7 +140,7 @@ def test_choosing_passes_no_gradient():
 @pytest.mark.parametrize(
   "stages, message",
   [
-    (((3, "uniform", 0.5),), "drops after layer 3.*below 3"),
+    (((3, "uniform", 0.5),), "stage after layer 3.*below 3"),
     (((1, "uniform", 0.5), (2, "uniform", 0.5)), "must fall"),
     (((1, "random", 0.5),), "names the kind 'random'"),
     (((1, "uniform"),), r"Write each stage as \(layer, kind, ratio\)"),

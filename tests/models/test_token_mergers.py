@@ -73,11 +73,11 @@ def test_counts_are_those_of_the_grids(name, side, tokens, group, image):
 @pytest.mark.parametrize(
   ("name", "side", "config", "message"),
   [
-    ("tome", 7, dict(tokens=64), r"tokens=64 a frame .* of the 7 x 7 .* Set it to 1 to 49"),
-    ("pixel_shuffle", 14, dict(tokens=16), "by whole squares. Set it to one of 196, 49, 4, 1"),
+    ("tome", 7, dict(tokens=64), r"tokens=64 does not fit frames of 7 x 7 .* from 1 to 49"),
+    ("pixel_shuffle", 14, dict(tokens=16), "14 x 14 tokens into 16. Set it to one of 196, 49"),
     ("pixel_shuffle", 27, dict(tokens=49), "Set it to one of 729, 81, 9, 1"),
-    ("uneven", 14, dict(tokens=196), "asks 22 x 22 tokens of a frame that has 14 x 14"),
-    ("uneven", 14, dict(tokens=10), "tokens=10 has no grids for groups of 4 frames; 16, 49,"),
+    ("uneven", 14, dict(tokens=196), "keeps 22 x 22 tokens of a frame that has 14 x 14"),
+    ("uneven", 14, dict(tokens=10), "tokens=10 has no default grids for groups of 4 .* 16, 49,"),
     ("resampler", 14, dict(frames=3), "frames=3 does not fit groups of 4 frames"),
   ],
 )

@@ -34,7 +34,7 @@ def test_a_mesh_takes_the_devices_it_is_given():
   "sizes, devices, message",
   [
     (dict(model=2), 2, "config.mesh.model is not an axis. The axes are data, fsdp, seq, tensor"),
-    (dict(data=3, fsdp=-1), 8, "needs 3 devices times a whole number, but there are 8"),
+    (dict(data=3, fsdp=-1), 8, "needs a multiple of 3 devices, but there are 8"),
     (dict(data=2), 8, "sizes whose product is 8"),
     (dict(data=-1, fsdp=-1), 8, "at most one of them -1"),
     (dict(data=0), 8, "must hold positive sizes"),

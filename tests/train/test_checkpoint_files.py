@@ -155,7 +155,7 @@ def test_a_step_under_another_name_is_damage(good, tmp_path):
 
 def test_a_wrong_row_is_not_saved(tmp_path):
   with store.Checkpoints(tmp_path) as checkpoints:
-    with pytest.raises(ValueError, match="Step 2 cannot stand at row 9"):
+    with pytest.raises(ValueError, match="Row 9 does not fit step 2"):
       checkpoints.save(tiny.train_state(2, 2), 9, "plan", CONFIG)
 
 

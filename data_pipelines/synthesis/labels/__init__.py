@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short labels for events and places.
 
-By rules, a served model or a local one.
+They come from rules, from a served model or from a local one.
 """

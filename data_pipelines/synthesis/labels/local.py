@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels by a model in this process.
 
-Any function from prompts to answers.
+The model is any function from prompts to answers.
 """
 
 from collections.abc import Callable, Iterable, Sequence

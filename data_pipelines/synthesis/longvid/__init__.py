@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builders of questions about tracks.
 
-A task a file, each with `list_slots(shown)`.
+Each task is a file with a function `list_slots(shown)`.
 """

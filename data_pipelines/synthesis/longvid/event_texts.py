@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Texts of events.
 
-Whether two say the same, what is too general, spans in words.
+Says whether two texts mean the same or are too general, and writes spans in words.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When an event happens.
+"""Questions about when an event happens: a choice among spans, or a free answer.
 
-As a choice among spans of the same part, and as a free answer.
-
-Fours of spans are drawn, and each of the four may become the right one. Its rank is the number of
-the others that lie nearer to when text alone expects its event. The rank is drawn evenly, so that
-neither the place of a span nor the words of its event tell which one is right.
+The four options of a choice are spans of events of the same part, and any of the four events may be
+asked about. A model that sees only texts expects an event at a certain time. The rank of an event
+is the number of other spans that are nearer to this time than its own span. The rank of the right
+option is drawn evenly from 0 to 3. So neither the place of a span nor the words of the event show
+which option is right.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the training split gives away without a video, so that wrong options can balance it.
+"""Learns from the training split what text alone gives away, to balance options.
 
 Fitted on training tracks only. Labels of a track are judged by a model of the tracks of the other
 half, so that it has not seen the track itself.

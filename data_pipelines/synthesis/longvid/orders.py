@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Orders as options.
+"""Options that are orders of events, which cannot be guessed from their texts.
 
-Wrong ones are drawn so that text alone finds the right one at chance.
-
-A rank is drawn; so many of the wrong orders are likelier than the right one to a model that sees
-text alone, and the others less likely (`BlindGuard`). Items are used only where every rank would
-have been possible: otherwise low ranks would be more frequent where the model is mostly right.
+A model that sees only texts finds some orders likelier than others (`BlindGuard`). The rank of the
+right order is the number of wrong options that this model finds likelier. The rank is drawn evenly,
+and the wrong orders are drawn to match it. Events are used only if every rank is possible with
+them. Otherwise low ranks would be more frequent where the model is mostly right.
 """
 
 import bisect

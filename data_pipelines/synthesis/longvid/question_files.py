@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The questions of a shard of tracks.
 
-Built, selected and written as records.
+They are built, selected and written as records.
 """
 
 from collections import Counter

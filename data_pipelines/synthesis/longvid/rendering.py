@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions as records.
 
-For training with letters inside, for evaluation with a list of options.
+In a record for training, the question lists the options with their letters. A record for evaluation
+has a list of options.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a track that questions show, and what all builders share.
 
-A builder is a file with `list_slots(shown)`: what may be asked, before it is built, so that only
-what is kept is built. It draws by names alone (synthesis/draw.py) and counts why it asks nothing,
-as "task: reason".
+A builder is a file with a function `list_slots(shown)`. It lists the questions that could be asked,
+so that only the selected ones are built. Its random draws depend on names alone
+(synthesis/draw.py). If it cannot ask about something, it counts the reason as "task: reason".
 """
 
 from collections import Counter

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """When the words of a label usually occur in a video.
 
-Ridge regression of relative time.
-
-"chop" comes before "serve": the model knows what can be guessed without the video. It is
+A ridge regression predicts the relative time of a label from its words: "chop" comes before
+"serve". It shows what can be guessed without the video. It is
 deterministic: features in a fixed order, float64 sums in the order of the data, no BLAS, and
 weights rounded to DECIMALS.
 """

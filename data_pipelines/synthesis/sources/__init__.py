@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Readers of annotated long videos.
 
-A source a file, each with a TrackSource named SOURCE.
+Each source is a file with a TrackSource named SOURCE.
 """

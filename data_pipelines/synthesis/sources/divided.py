@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Readings in two steps: one process reads raw records, any process parses them.
 
-Raw records come in the order of the files. What parsing a record gives does not depend on other
-records, so that several processes may share the work; what does (videos that come twice) is decided
-afterwards, in the order of the files. Tracks, counts and reports are the same either way.
+Raw records come in the order of the files. A record is parsed independently of the others, so
+several processes may share the work. Decisions that depend on other records (such as videos that
+come twice) are made afterwards, in the order of the files. Tracks, counts and reports are the same
+for any number of processes.
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """HT-Step: steps of cooking recipes in HowTo100M's videos, with all occurrences.
 
-annotations.json has a video's segments with the global index of their step, taxonomy.csv the steps.
-The index has holes, so that it is no row number.
+annotations.json has the segments of a video, each with the global index of its step. taxonomy.csv
+has the steps. The index has holes, so it is not a row number.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

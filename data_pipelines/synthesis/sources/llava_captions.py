@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captions of LLaVA-Video-178K.
 
-A clip a record, with its caption as the only event.
+A record is a clip, with its caption as the only event.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Media of a source.
-
-Where a video lies below its root, and how long it is.
-"""
+"""Finds the media of a source below a folder, and their lengths."""
 
 from collections.abc import Sequence
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers derived again from tracks, a function a task.
+"""Derives answers again from tracks, with one function per task.
 
 They read `made` (the numbers of events that a question is about) and the annotation, and never
 import what builds questions.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares PyTorch and FiLax on the same tokens and pixels.
 
-One process after the other.
+Each side runs in a process of its own, one after the other.
 """

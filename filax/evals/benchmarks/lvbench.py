@@ -108,7 +108,7 @@ def _parts(source: Source) -> Iterator[AnnotationFile | None]:
 
 
 def _question_rows(path: str) -> list[Row]:
-  """The questions of the authors' file, which has a line a video."""
+  """The questions of the authors' file, which has one line per video."""
   rows: list[Row] = []
   for video in json_line_rows(path, VIDEO_OF_OFFICIAL_FILE):
     questions = video.get("qa")

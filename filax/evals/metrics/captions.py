@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions by text metrics.
+"""Scores captions by text metrics.
 
-ROUGE-L of each, BLEU-4 and CIDEr-D of a whole set.
-
-As in the COCO caption evaluation, on lower-case words without punctuation. That evaluation splits
+The metrics are ROUGE-L of each caption, and BLEU-4 and CIDEr-D of a whole set. They are computed as
+in the COCO caption evaluation, on lower-case words without punctuation. That evaluation splits
 words with the Stanford tokenizer; its numbers may differ slightly where words are split otherwise
 ("it's").
 """

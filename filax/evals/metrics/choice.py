@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multiple choice.
-
-The letter that an answer gives is compared with the right one.
-"""
+"""Multiple choice: compares the letter of an answer with the right one."""
 
 from collections.abc import Callable, Sequence
 import dataclasses

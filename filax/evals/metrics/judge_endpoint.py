@@ -57,7 +57,7 @@ class JudgeEndpoint:
   """A model behind `url` + "/chat/completions".
 
   `cache` is the file of its replies, "" for none. A failing request is tried `tries` times, with
-  pauses that double from `pause` seconds. Raises ValueError for a URL that is none.
+  pauses that double from `pause` seconds. Raises ValueError for an invalid URL.
   """
 
   url: str  # E.g. "https://host/v1".

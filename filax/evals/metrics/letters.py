@@ -6,13 +6,13 @@ follows. Denied letters ("not B", "option B is wrong") do not count, and the tex
 ("A... no, B") replaces the text before it. The rules then apply in this order:
 
   1. the last plain statement: "the answer is B", "I choose B", "B is correct", \\boxed{B}
-    2. a letter that makes up the whole text, a sentence or the last line
-    3. a letter at the beginning of the text or of a line: "B. a kite", "(B) because"
-    4. all other letters, if they are the same: "it must be in B"
-    5. without any letter, the words of exactly one option
+  2. a letter that makes up the whole text, a sentence or the last line
+  3. a letter at the beginning of the text or of a line: "B. a kite", "(B) because"
+  4. all other letters, if they are the same: "it must be in B"
+  5. without any letter, the words of exactly one option
 
-  Two letters side by side ("A and B") choose nothing. A letter takes precedence over the words
-  after it, as in the published rules of the benchmarks.
+Two letters side by side ("A and B") choose nothing. A letter takes precedence over the words after
+it, as in the published rules of the benchmarks.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Free answers in a few words.
 
-Equality after normalisation, and the overlap of words.
+They are scored by equality after normalisation, and by the overlap of words.
 """
 
 import collections

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The answers of a needle test on disk.
 
-A line each, kept over restarts.
+The file has a line for each answer, and is kept over restarts.
 """
 
 import json

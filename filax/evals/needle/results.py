@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of a needle test.
 
-By length and depth, of its controls, in the published shape.
+The scores are those by length and depth and of the controls, also in the published form.
 """
 
 import collections

@@ -52,9 +52,9 @@ class PixelShuffle(nn.Module, Merger):
         side_of_count[rows * cols // side**2] = side
     if self.tokens not in side_of_count:
       raise ValueError(
-        f"config.model.merger.tokens={self.tokens} a frame cannot be made of {rows} x {cols} "
-        f"tokens by whole squares. Set it to one of {', '.join(map(str, side_of_count))}, or take "
-        "another merger."
+        f"config.model.merger.tokens={self.tokens}: pixel shuffle joins squares of tokens, and no "
+        f"size of square turns {rows} x {cols} tokens into {self.tokens}. Set it to one of "
+        f"{', '.join(map(str, side_of_count))}, or use another merger."
       )
     return side_of_count[self.tokens]
 

@@ -87,8 +87,8 @@ def check_fewer(tokens: int, grid: Grid) -> None:
   tokens_before = grid[0] * grid[1]
   if not 1 <= tokens <= tokens_before:
     raise ValueError(
-      f"config.model.merger.tokens={tokens} a frame cannot be made of the {grid[0]} x {grid[1]} "
-      f"tokens that a frame has. Set it to 1 to {tokens_before}."
+      f"config.model.merger.tokens={tokens} does not fit frames of {grid[0]} x {grid[1]} tokens. "
+      f"Set it to a number from 1 to {tokens_before}."
     )
 
 

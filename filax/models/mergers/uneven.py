@@ -48,8 +48,9 @@ class Uneven(nn.Module, Merger):
     for rows, cols in (first, rest):
       if not (1 <= rows <= grid[0] and 1 <= cols <= grid[1]):
         raise ValueError(
-          f"config.model.merger asks {rows} x {cols} tokens of a frame that has {grid[0]} x "
-          f"{grid[1]}. Lower config.model.merger.tokens, or set .first and .rest."
+          f"config.model.merger keeps {rows} x {cols} tokens of a frame that has {grid[0]} x "
+          f"{grid[1]}. Lower config.model.merger.tokens, or set config.model.merger.first and "
+          "config.model.merger.rest."
         )
     others = [rest] * (frames - 1)
     return [first, *others]
@@ -59,9 +60,9 @@ class Uneven(nn.Module, Merger):
       return _rows_and_columns(self.first), _rows_and_columns(self.rest)
     if frames != 4 or self.tokens not in GRIDS:
       raise ValueError(
-        f"config.model.merger.tokens={self.tokens} has no grids for groups of {frames} frames; "
-        f"{', '.join(map(str, GRIDS))} have, for 4 frames. Set config.model.merger.first and .rest "
-        "to (rows, columns)."
+        f"config.model.merger.tokens={self.tokens} has no default grids for groups of {frames} "
+        f"frames. Groups of 4 frames have them for {', '.join(map(str, GRIDS))} tokens. For other "
+        "numbers, set config.model.merger.first and config.model.merger.rest to (rows, columns)."
       )
     return GRIDS[self.tokens]
 

@@ -40,7 +40,7 @@ class MLP(nn.Module, Projector):
     if self.out < 1 or self.pool_side < 1:
       raise ValueError(
         f"config.model.projector needs out={self.out} and pool_side={self.pool_side} to be "
-        f"positive. Leave out unset to take the width of the llm."
+        f"positive. If out is not set, it is the width of the llm."
       )
     types = float_types(self)
     self.linear_1 = Dense(self.out, **types)

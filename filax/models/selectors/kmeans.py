@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """FiLA-Video's scene selection (Eq. 1-6).
 
-K-Means representatives and the frames before them.
+Each scene has a representative, which K-Means selects, and frames before it.
 """
 
 from flax import linen as nn

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first letter from A to E.
 
-Lmms-eval's rule of LongVideoBench since 2024-11-13.
+This is lmms-eval's rule of LongVideoBench since 2024-11-13.
 """
 
 from collections.abc import Sequence

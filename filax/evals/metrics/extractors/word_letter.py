@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first separate capital letter: the rule of PerceptionTest's validation set.
 
-Of lmms-eval and VideoChat-Flash.
+lmms-eval and VideoChat-Flash use it.
 """
 
 from collections.abc import Sequence
