@@ -48,8 +48,8 @@ def test_bad_released_settings(arguments, message):
   ("stages", "message"),
   [
     (((28, "uniform", 0.5),), "below 28"),  # After the last layer nothing chooses.
-    (((0, "uniform", 0.5),), "layer above 0"),
-    (((4, "uniform", 0.5), (4, "attention", 0.25)), "layer above 4"),
+    (((0, "uniform", 0.5),), "must be above 0"),
+    (((4, "uniform", 0.5), (4, "attention", 0.25)), "must be above 4"),
     (((4, "uniform", 0.5), (8, "attention", 0.5)), r"below 0\.5"),
     (((4, "uniform", 1.0),), r"below 1\.0"),
     (((4, "uniform", 0.0),), "above 0"),

@@ -61,6 +61,7 @@ def locate(path: str, key: str) -> tuple[str, int]:
     shard, record = table[key]
     return os.path.join(os.path.dirname(path), shard), record
   if not key.isdecimal():
+    shards(path)  # Raises if there is no such file.
     raise ValueError(f"no {os.path.basename(path)}{KEYS} is there, so a key is a record number")
   place = _place(path, int(key))
   if place is None:

@@ -53,7 +53,7 @@ def start() -> None:
 
 @contextlib.contextmanager
 def _devices_of_node() -> Iterator[None]:
-  """Keeps all GPUs visible where jax would give this process one of them.
+  """Keeps all GPUs visible to a process that is alone.
 
   In a Slurm job jax gives every process the GPU of its number on the node, also if it is the only
   process there.

@@ -160,7 +160,10 @@ class Meter:
 
 
 def metric_of_tokens(metrics: Mapping[str, float], key: str) -> float | None:
-  """A mean over the supervised tokens of a step; None if it had none."""
+  """A mean over the supervised tokens of a step.
+
+  It is None if there were none.
+  """
   return metrics[key] if metrics["supervised"] else None
 
 

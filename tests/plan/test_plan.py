@@ -94,4 +94,4 @@ def test_an_invalid_mesh_or_slice_is_one_sentence():
   )
   assert "config.mesh" in done.stderr and "Traceback" not in done.stderr
   done = plan("--config", "configs/fila_toy.py:stage=2", "--topology", "v5e:3x5", code=2)
-  assert "there are 2x2, 2x4" in done.stderr and "Traceback" not in done.stderr
+  assert "Slices of v5e: 2x2, 2x4" in done.stderr and "Traceback" not in done.stderr

@@ -27,4 +27,6 @@ def test_a_freed_block_is_used_again(variables, kept):
     [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True
   ).stdout
   flag, faults = out.split()
-  assert flag == str(kept) and (int(faults) < 100) == kept
+  assert flag == str(kept)
+  if kept:  # A new block has 16,384 pages, or 32 huge ones, where the kernel gives those.
+    assert int(faults) < 30
