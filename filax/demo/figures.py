@@ -53,7 +53,8 @@ def _draw_losses(
   first = 0
   for number, (curve, shade) in enumerate(zip(curves, SHADES, strict=True), 1):
     steps = [first + record["step"] for record in curve]
-    losses = [record["loss"] or math.nan for record in curve]  # No loss, or 0, has no place on a log axis.
+    # A step without a loss, or with 0, has no place on a log axis.
+    losses = [record["loss"] or math.nan for record in curve]
     ax.plot(steps, losses, color=shade, linewidth=1.8, label=f"stage {number}")
     first = steps[-1]
   ax.set_yscale("log")
