@@ -22,6 +22,8 @@ KEYS = {
   "accuracy_uniform",
   "accuracy_short_scenes",
   "accuracy_short_uniform",
+  "accuracy_hidden_scenes",
+  "accuracy_hidden_uniform",
   "accuracy_blind",
   "chance",
   "questions",
@@ -37,6 +39,8 @@ GOOD = dict(
   accuracy_uniform=0.6,
   accuracy_short_scenes=0.94,
   accuracy_short_uniform=0.2,
+  accuracy_hidden_scenes=0.9,
+  accuracy_hidden_uniform=0.3,
   accuracy_blind=0.15,
   chance=0.155,
   questions=600,
@@ -85,7 +89,13 @@ def test_page_stands_alone(done):
   assert page.count("data:image/png;base64,") > 10
   assert "http:" not in page and "https:" not in page and "<script" not in page
   assert "prefers-color-scheme: dark" in page
-  for part in ("Which frames the model sees", "Sample answers", "shape/short", "Training"):
+  for part in (
+    "Which frames the model sees",
+    "up to 1,000 frames",
+    "Sample answers",
+    "shape/short",
+    "Training",
+  ):
     assert part in page
 
 
@@ -94,7 +104,7 @@ def test_same_command_skips_what_is_done(done):
   before = (workdir / "report.json").read_text()
   again = demo(workdir, *SMALL)
   assert again.returncode == 0
-  assert again.stdout.count("done before") == 5
+  assert again.stdout.count("done before") == 6
   assert (workdir / "report.json").read_text() == before
 
 
@@ -198,11 +208,13 @@ def test_numbers(tmp_path):
     [dict(step=20, seconds_per_step=0.25, frames_per_second=200.0)],
   ]
   seconds = dict(corpus=5.0, stage1=10.0, stage2=20.0, evals=3.0)
-  found = report.report_numbers(
-    tmp_path, dict(scenes=scenes, uniform=uniform, blind=uniform), curves, seconds
-  )
+  evals = dict(scenes=scenes, uniform=uniform, blind=uniform)
+  hidden = dict(hidden_scenes=scenes, hidden_uniform=uniform)
+  found = report.report_numbers(tmp_path, evals, hidden, curves, seconds)
   assert set(found) == KEYS
   assert found["accuracy_short_scenes"] == 0.5 and found["accuracy_short_uniform"] == 0.0
+  np.testing.assert_allclose(found["accuracy_hidden_scenes"], 2 / 3)
+  np.testing.assert_allclose(found["accuracy_hidden_uniform"], 1 / 3)
   np.testing.assert_allclose(found["chance"], (1 / 6 + 1 / 7 + 1 / 6) / 3)
   assert found["train_seconds"] == 30 and found["total_seconds"] == 38 and found["steps"] == 30
   assert found["frames_per_second"] == 150.0  # 5 s at 100, 5 s at 200.

@@ -24,7 +24,7 @@ import numpy as np
 
 from data_pipelines.media.open import GREY
 from data_pipelines.synthesis import corpus_files, shape_questions
-from data_pipelines.synthesis.shape_questions import BLANK_SHOT, VIRTUAL_SECONDS, Record
+from data_pipelines.synthesis.shape_questions import BLANK_SHOT, VIRTUAL_SECONDS, FileShot, Record
 from data_pipelines.synthesis.shapes import FPS, RECIPES, SIDE, Shot, draw_shots, film
 from filax import files, host_limits
 
@@ -34,6 +34,7 @@ SPLITS = dict(  # Each split has its own random stream.
   held_out=1,
   tiny=2,
   virtual=3,
+  hidden=4,
 )
 _VIRTUAL_PER_VIDEO = 24
 _TINY_VIDEOS = 6
@@ -71,6 +72,16 @@ def make_video(
   if not path.exists():
     write_video(path, film(rng, shots, side))
   return shots
+
+
+def held_out_scenes(seed: int, held: int) -> list[FileShot]:
+  """Every scene of a corpus' held-out videos, with its file."""
+  scenes = []
+  for index in range(held):
+    rng = generator(seed, "held_out", index)
+    file = f"videos/{_video_name('held_out', index)}.mp4"
+    scenes += [(file, shot) for shot in draw_shots(rng, RECIPES["held_out"])]
+  return scenes
 
 
 def _video_name(split: str, index: int) -> str:

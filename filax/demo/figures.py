@@ -11,6 +11,7 @@ import numpy as np
 from filax.infer.contact_sheet import THEMES, contact_sheet
 
 SHADES = ("#3b82f6", "#f59e0b")  # Colours of the two stages, readable on white and on black.
+_SCORE_SHADES = "RdYlGn"  # matplotlib's: red is 0, green is 1.
 
 
 def loss_curve(curves: Sequence[Sequence[Mapping]]) -> str:
@@ -38,6 +39,60 @@ def thumbnail(frame: np.ndarray, title: str) -> str:
   out = io.BytesIO()
   Image.fromarray(np.ascontiguousarray(frame)).save(out, "PNG")
   return f'<img src="{_url(out)}" alt="{title}" title="{title}">'
+
+
+def hidden_table(kinds: Mapping[str, Mapping]) -> dict[tuple[int, float], float]:
+  """(frames, depth) -> accuracy, from kinds "<frames>/<depth>"."""
+  table = {}
+  for kind, row in kinds.items():
+    frames, depth = kind.split("/")
+    table[int(frames), float(depth)] = row["accuracy"]
+  return table
+
+
+def hidden_map(tables: Mapping[str, Mapping[tuple[int, float], float]]) -> str:
+  """A heat map for each title: accuracy over the frames of a video and the depth of a scene."""
+
+  def draw_theme(out: io.BytesIO, theme: str) -> None:
+    _draw_maps(tables, out, THEMES[theme])
+
+  return _picture(draw_theme, "Accuracy by length of the video and depth of the scene")
+
+
+def _draw_maps(
+  tables: Mapping[str, Mapping[tuple[int, float], float]],
+  out: io.BytesIO,
+  colours: Mapping[str, str],
+) -> None:
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure((10, 3.4), dpi=110, facecolor=colours["paper"], layout="constrained")
+  FigureCanvasAgg(figure)
+  panels = figure.subplots(1, len(tables), squeeze=False)[0]
+  for ax, (title, table) in zip(panels, tables.items(), strict=True):
+    _draw_map(ax, table, colours)
+    ax.set_title(title, color=colours["ink"], fontsize=11)
+    ax.set_xlabel("frames of the video", color=colours["faint"])
+  panels[0].set_ylabel("depth of the scene", color=colours["faint"])
+  figure.savefig(out, format="png", facecolor=colours["paper"])
+
+
+def _draw_map(ax, table: Mapping[tuple[int, float], float], colours: Mapping[str, str]) -> None:
+  """A cell for each length and depth, with its accuracy as a number."""
+  lengths = sorted({frames for frames, _ in table})
+  depths = sorted({depth for _, depth in table})
+  scores = np.full((len(depths), len(lengths)), np.nan)
+  for (frames, depth), accuracy in table.items():
+    line = depths.index(depth)
+    column = lengths.index(frames)
+    scores[line, column] = accuracy
+    ax.text(column, line, f"{accuracy:.0%}", ha="center", va="center", color="#1d2129")
+  ax.imshow(scores, cmap=_SCORE_SHADES, vmin=0, vmax=1, aspect="auto")
+  ax.set_xticks(range(len(lengths)), [f"{frames:,}" for frames in lengths])
+  ax.set_yticks(range(len(depths)), [f"{depth:g}" for depth in depths])
+  ax.tick_params(colors=colours["faint"], length=0)
+  ax.spines[:].set_visible(False)
 
 
 def _draw_losses(

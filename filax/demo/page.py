@@ -24,6 +24,7 @@ def write_page(
   path: pathlib.Path,
   numbers: Mapping,
   evals: Mapping[str, Mapping],
+  hidden: Mapping[str, Mapping],
   curves: Sequence[Sequence[Mapping]],
   samples: Sequence[SampleQuestion],
   seconds: Mapping[str, float],
@@ -36,6 +37,8 @@ def write_page(
     _frame_sheet(samples[0]),
     "<h2>Accuracy by kind of question</h2>",
     _accuracy_table(evals, numbers),
+    "<h2>One short scene in up to 1,000 frames</h2>",
+    _hidden_map(numbers, hidden),
     "<h2>Sample answers</h2>",
     *map(_sample_card, samples),
     "<h2>Training</h2>",
@@ -97,6 +100,21 @@ def _accuracy_table(evals: Mapping[str, Mapping], numbers: Mapping) -> str:
   accuracies = [report["accuracy"] for report in evals.values()]
   rows.append([element("b", "all"), numbers["questions"], *map(_accuracy, accuracies)])
   return html_page.table(("kind", "questions", *evals), rows)
+
+
+def _hidden_map(numbers: Mapping, hidden: Mapping[str, Mapping]) -> str:
+  """How accuracy depends on the length of a video and the place of the asked scene."""
+  panels = {
+    f"Scene selection: {numbers['accuracy_hidden_scenes']:.1%}": hidden["hidden_scenes"],
+    f"Uniform frames: {numbers['accuracy_hidden_uniform']:.1%}": hidden["hidden_uniform"],
+  }
+  tables = {title: figures.hidden_table(report["by"]["kind"]) for title, report in panels.items()}
+  return (
+    "<p>Each video shows five long scenes, and one scene of 3 to 5 seconds that is asked about. "
+    "Depth is its place: 0 is the beginning of the video, 1 the end. Both selections give the "
+    "model 24 frames.</p>"
+    f'<div class="card">{figures.hidden_map(tables)}</div>'
+  )
 
 
 def _accuracy(accuracy: float) -> str:

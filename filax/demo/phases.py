@@ -21,6 +21,11 @@ EVALUATIONS: dict[str, dict[str, Any]] = {  # Name -> options of `evaluate`.
   "uniform": dict(selector="uniform"),
   "blind": dict(blind=True),
 }
+# The same for one short scene in ever longer videos; the longest has 1,000 frames to select from.
+HIDDEN_EVALUATIONS: dict[str, dict[str, Any]] = {
+  "hidden_scenes": dict(frames=1000),
+  "hidden_uniform": dict(selector="uniform"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +56,7 @@ def run_demo(
     train_stage = functools.partial(_train_stage, workdir, settings, stage)
     progress.run_phase(f"stage{stage}", train_stage)
   progress.run_phase("evals", lambda: _evaluate(workdir))
+  progress.run_phase("hidden", lambda: _evaluate_hidden(workdir))
   progress.run_phase("report", lambda: _write_report(workdir, progress))
   _print_line(f"Open {workdir / 'report.html'}.")
   return json.loads((workdir / "report.json").read_text())
@@ -168,6 +174,19 @@ def _evaluate(workdir: pathlib.Path) -> None:
     )
 
 
+def _evaluate_hidden(workdir: pathlib.Path) -> None:
+  """Evaluates scenes and uniform frames on short scenes in videos of up to 1,000 frames."""
+  from data_pipelines.synthesis.hidden_scenes import write_hidden_scenes
+  from filax.evals.run import evaluate
+  from filax.infer.session import load
+
+  manifest = write_hidden_scenes(workdir / "corpus")
+  session = load(workdir / "stage2")
+  for name, options in HIDDEN_EVALUATIONS.items():
+    report = evaluate(session, manifest, batch=16, out=workdir / "evals" / name, **options)
+    _print_line(f"  {name}: accuracy {report['accuracy']:.3f} on {report['questions']} questions")
+
+
 def _write_report(workdir: pathlib.Path, progress: DemoProgress) -> None:
   """Asks sample questions, then writes report.html and report.json."""
   from filax.demo.examples import ask_samples, choose_records
@@ -179,6 +198,7 @@ def _write_report(workdir: pathlib.Path, progress: DemoProgress) -> None:
   start = time.perf_counter()
   session = load(workdir / "stage2")
   evals = {name: read_report(workdir / "evals" / name) for name in EVALUATIONS}
+  hidden = {name: read_report(workdir / "evals" / name) for name in HIDDEN_EVALUATIONS}
   curves = [_loss_records(workdir / f"stage{stage}") for stage in (1, 2)]
   records = choose_records(workdir / "corpus/held_out.json", evals)
   samples = ask_samples(session, workdir / "corpus", records)
@@ -186,8 +206,8 @@ def _write_report(workdir: pathlib.Path, progress: DemoProgress) -> None:
   answer = first.answers["scenes"].answer
   _print_line(f"  {first.video}: {first.question} {answer} (right: {first.expected})")
   seconds = {**progress.seconds, "report": time.perf_counter() - start}
-  numbers = report_numbers(workdir, evals, curves, seconds)
-  write_page(workdir / "report.html", numbers, evals, curves, samples, seconds)
+  numbers = report_numbers(workdir, evals, hidden, curves, seconds)
+  write_page(workdir / "report.html", numbers, evals, hidden, curves, samples, seconds)
   (workdir / "report.json").write_text(json.dumps(numbers, indent=2) + "\n")
 
 

@@ -12,13 +12,14 @@ from data_pipelines.synthesis.shapes import CHOICES
 def report_numbers(
   workdir: pathlib.Path,
   evals: Mapping[str, Mapping],
+  hidden: Mapping[str, Mapping],
   curves: Sequence[Sequence[Mapping]],
   seconds: Mapping[str, float],
 ) -> dict[str, Any]:
   """The figures of report.json.
 
-  They come from the evaluations (scenes, uniform, blind), the training curves and the seconds of
-  each phase so far.
+  They come from the evaluations (scenes, uniform, blind; and those of short scenes hidden in long
+  videos), the training curves and the seconds of each phase so far.
   """
   scenes = evals["scenes"]
   uniform = evals["uniform"]
@@ -28,6 +29,8 @@ def report_numbers(
     accuracy_uniform=uniform["accuracy"],
     accuracy_short_scenes=accuracy_of_kind(scenes, "/short"),
     accuracy_short_uniform=accuracy_of_kind(uniform, "/short"),
+    accuracy_hidden_scenes=hidden["hidden_scenes"]["accuracy"],
+    accuracy_hidden_uniform=hidden["hidden_uniform"]["accuracy"],
     accuracy_blind=evals["blind"]["accuracy"],
     chance=chance_accuracy(scenes["answers"]),
     questions=scenes["questions"],
