@@ -29,7 +29,10 @@ TimelinePart = dict[str, str | float]  # media, t0 and t1: seconds t0 to t1 of a
 
 
 def write_hidden_scenes(folder: str | pathlib.Path) -> pathlib.Path:
-  """Writes hidden.json into a complete toy corpus, unless it exists; returns its path."""
+  """Writes hidden.json into a complete toy corpus; returns its path.
+
+  A file that exists is kept.
+  """
   folder = pathlib.Path(folder)
   path = folder / MANIFEST
   if not path.exists():
@@ -42,7 +45,10 @@ def write_hidden_scenes(folder: str | pathlib.Path) -> pathlib.Path:
 
 
 def hidden_records(rng: Generator, scenes: Sequence[FileShot], per_cell: int) -> list[Record]:
-  """Records with one question each, `per_cell` of them for every length and depth."""
+  """Records with one question each.
+
+  There are `per_cell` of them for every length and depth.
+  """
   short = [(file, shot) for file, shot in scenes if shot.short]
   long = [(file, shot) for file, shot in scenes if not shot.short]
   records = []
@@ -95,7 +101,9 @@ def _hidden_record(
 def _long_parts(
   shown: Sequence[FileShot], total: float, begin: float, end: float
 ) -> Iterator[TimelinePart]:
-  """Yields seconds `begin` to `end` of a video that shows each scene for an equal time.
+  """Yields the parts of seconds `begin` to `end` of a video.
+
+  The video shows each scene for an equal time.
 
   total: seconds of the whole video.
   """

@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 
+from filax.evals.needle.figures import score_shades
 from filax.infer.contact_sheet import THEMES, contact_sheet
 
 SHADES = ("#3b82f6", "#f59e0b")  # Colours of the two stages, readable on white and on black.
-_SCORE_SHADES = "RdYlGn"  # matplotlib's: red is 0, green is 1.
 
 
 def loss_curve(curves: Sequence[Sequence[Mapping]]) -> str:
@@ -51,7 +51,10 @@ def hidden_table(kinds: Mapping[str, Mapping]) -> dict[tuple[int, float], float]
 
 
 def hidden_map(tables: Mapping[str, Mapping[tuple[int, float], float]]) -> str:
-  """A heat map for each title: accuracy over the frames of a video and the depth of a scene."""
+  """A heat map for each title.
+
+  Its cells are accuracies, by frames of the video and depth of the scene.
+  """
 
   def draw_theme(out: io.BytesIO, theme: str) -> None:
     _draw_maps(tables, out, THEMES[theme])
@@ -79,7 +82,7 @@ def _draw_maps(
 
 
 def _draw_map(ax, table: Mapping[tuple[int, float], float], colours: Mapping[str, str]) -> None:
-  """A cell for each length and depth, with its accuracy as a number."""
+  """Draws a cell for each length and depth, with its accuracy."""
   lengths = sorted({frames for frames, _ in table})
   depths = sorted({depth for _, depth in table})
   scores = np.full((len(depths), len(lengths)), np.nan)
@@ -87,8 +90,8 @@ def _draw_map(ax, table: Mapping[tuple[int, float], float], colours: Mapping[str
     line = depths.index(depth)
     column = lengths.index(frames)
     scores[line, column] = accuracy
-    ax.text(column, line, f"{accuracy:.0%}", ha="center", va="center", color="#1d2129")
-  ax.imshow(scores, cmap=_SCORE_SHADES, vmin=0, vmax=1, aspect="auto")
+    ax.text(column, line, f"{accuracy:.0%}", ha="center", va="center", color=THEMES["light"]["ink"])
+  ax.imshow(scores, cmap=score_shades(), vmin=0, vmax=1, aspect="auto")
   ax.set_xticks(range(len(lengths)), [f"{frames:,}" for frames in lengths])
   ax.set_yticks(range(len(depths)), [f"{depth:g}" for depth in depths])
   ax.tick_params(colors=colours["faint"], length=0)

@@ -103,7 +103,7 @@ def _accuracy_table(evals: Mapping[str, Mapping], numbers: Mapping) -> str:
 
 
 def _hidden_map(numbers: Mapping, hidden: Mapping[str, Mapping]) -> str:
-  """How accuracy depends on the length of a video and the place of the asked scene."""
+  """Accuracy by length of the video and place of the scene."""
   panels = {
     f"Scene selection: {numbers['accuracy_hidden_scenes']:.1%}": hidden["hidden_scenes"],
     f"Uniform frames: {numbers['accuracy_hidden_uniform']:.1%}": hidden["hidden_uniform"],

@@ -175,7 +175,7 @@ def _evaluate(workdir: pathlib.Path) -> None:
 
 
 def _evaluate_hidden(workdir: pathlib.Path) -> None:
-  """Evaluates scenes and uniform frames on short scenes in videos of up to 1,000 frames."""
+  """Asks about short scenes in videos of up to 1,000 frames."""
   from data_pipelines.synthesis.hidden_scenes import write_hidden_scenes
   from filax.evals.run import evaluate
   from filax.infer.session import load

@@ -41,7 +41,10 @@ def find_benchmark(name: str) -> Benchmark:
     wanted = name
   if wanted not in known:
     names = ", ".join(sorted(set(known) - {MANIFEST}))
-    raise ValueError(f"There is no benchmark {name!r}. The benchmarks are: {names}.")
+    raise ValueError(
+      f"There is no benchmark {name!r}. The benchmarks are: {names}. A file with questions of your "
+      "own is given with --manifest."
+    )
   return known[wanted]
 
 

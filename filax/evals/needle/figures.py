@@ -22,8 +22,6 @@ def draw_heat_map(
 
   A cell without answers stays white.
   """
-  from matplotlib.colors import LinearSegmentedColormap
-
   lengths = sorted({entry["Num. Frame"] for entry in table})
   depths = sorted({entry["Frame Depth"] for entry in table})
   scores = np.full((len(depths), len(lengths)), np.nan)
@@ -32,12 +30,11 @@ def draw_heat_map(
     column = lengths.index(entry["Num. Frame"])
     scores[line, column] = entry["Score"]
   figure, axes = _figure((17.5, 8))
-  colours = LinearSegmentedColormap.from_list("needles", COLOURS)
   mesh = axes.pcolormesh(
     np.arange(len(lengths) + 1),
     np.arange(len(depths) + 1),
     scores,
-    cmap=colours,
+    cmap=score_shades(),
     vmin=0,
     vmax=1,
     edgecolors="white",
@@ -105,6 +102,16 @@ def draw_lines(
   axes.set_title(_title(result), fontsize=10)
   axes.legend(loc="lower left")
   figure.savefig(file, format="png")
+
+
+def score_shades():
+  """matplotlib's map from scores to COLOURS.
+
+  Dark text is readable on all of them.
+  """
+  from matplotlib.colors import LinearSegmentedColormap
+
+  return LinearSegmentedColormap.from_list("needles", COLOURS)
 
 
 def _figure(size: tuple[float, float]):
