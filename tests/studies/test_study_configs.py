@@ -52,8 +52,20 @@ def test_published_cells_are_of_todays_configs():
   assert paths
   for path in paths:
     cell = json.loads(path.read_text())
-    design = design_of(cell["study"], "")
+    name, _, steps = cell["study"].partition("_steps")
+    design = design_of(name, f"steps={steps}" if steps else "")
     assert cell_hash(design, design.cells[cell["cell"]], cell["seed"]) == cell["hash"], path
+
+
+def test_a_longer_training_is_a_study_of_its_own():
+  design = design_of("fila_table2", "")
+  longer = design_of("fila_table2", "steps=4000")
+  assert longer.name == "fila_table2_steps4000"
+  assert longer.runs["weighted"].config["steps"] == 4000
+  assert longer.runs["see"].config == design.runs["see"].config
+  assert longer.claims == design.claims
+  with pytest.raises(ValueError, match="Leave it out, or leave out 7b"):
+    design_of("fila_table2", "7b,steps=4000")
 
 
 @pytest.mark.slow
