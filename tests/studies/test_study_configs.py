@@ -63,7 +63,7 @@ def test_a_longer_training_is_a_study_of_its_own():
   assert longer.name == "fila_table2_steps4000"
   assert longer.runs["weighted"].config["steps"] == 4000
   assert longer.runs["see"].config == design.runs["see"].config
-  assert longer.claims == design.claims
+  assert longer.contrasts == design.contrasts
   with pytest.raises(ValueError, match="Leave it out, or leave out 7b"):
     design_of("fila_table2", "7b,steps=4000")
 
