@@ -2,7 +2,7 @@
 """FiLA-Video, Table 2: how scenes are selected, on one trained model.
 
   filax study fila_table2 --workdir runs/studies
-  filax study fila_table2:steps=4000 --workdir runs/studies  # The same with a longer training.
+  filax study fila_table2:varied --workdir runs/studies  # Trained as `small.vary` says.
   filax study fila_table2:7b,root=data,init=runs --workdir runs/table2
   filax study fila_table2:7b,root=data,checkpoint=runs/fila_stage4 --workdir runs/table2
 
@@ -40,12 +40,13 @@ PAIRS = (("similar", "uniform"), ("dissimilar", "uniform"), ("bsm", "uniform"))
 
 
 def get_config(arg=None):
-  known = {"7b": False, "root": "data", "init": "runs", "checkpoint": "", "steps": 0}
+  known = {"7b": False, "root": "data", "init": "runs", "checkpoint": "", "varied": False}
   arg = base.parse_arg(arg, **known)
-  if arg["7b"] and arg.steps:
-    raise ValueError("steps= is for the small model. Leave it out, or leave out 7b.")
-  s = study(_name(arg), "Scene selection", "FiLA-Video, Table 2.")
-  columns = _large(s, arg) if arg["7b"] else _small(s, arg.steps)
+  name = "fila_table2_7b" if arg["7b"] else "fila_table2"
+  s = study(name, "Scene selection", "FiLA-Video, Table 2.")
+  columns = _large(s, arg) if arg["7b"] else _small(s)
+  if arg.varied:
+    small.vary(s, "weighted")
   for column, numbers in zip(columns, PAPER.values(), strict=True):
     publish(s, column, numbers)
     claim_published(s, column, PAIRS, SOURCE)
@@ -54,23 +55,10 @@ def get_config(arg=None):
   return s
 
 
-def _name(arg):
-  if arg["7b"]:
-    return "fila_table2_7b"
-  return f"fila_table2_steps{arg.steps}" if arg.steps else "fila_table2"
-
-
-def _small(s, steps):
-  """The study with the small model.
-
-  steps: of the training, 0 = as in the other studies.
-  """
+def _small(s):
   s.note = "Short scenes stand for MLVU, long ones for VideoMME's long videos."
   s.data = dict(kind="world", tasks=("shape", "colour"), held=120)
-  answer = small.fila_answer()
-  if steps:
-    answer.steps = steps
-  small.add_fila(s, "weighted", answer)
+  small.add_fila(s, "weighted", small.fila_answer())
   selections = dict(
     uniform=small.uniform(small.GROUPS * small.SIZE),
     bsm=small.matched(),

@@ -46,6 +46,7 @@ _HELP = {  # Field of the recipe -> its help.
   "held_seconds": "length of a held-out video; longer is harder",
   "train_seconds": "length of a joined training video",
   "scenes": "scenes of a video; more is harder",
+  "joined_scenes": "scenes of a joined training video; 0,0: as --scenes",
   "short": "short scenes of a held-out video",
   "train_short": "short scenes of a training video",
   "short_seconds": "length of a short scene; shorter is harder",

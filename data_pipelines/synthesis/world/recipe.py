@@ -21,11 +21,12 @@ TASKS = (
   "when",  # At which second a scene begins. Needs the times of frames.
 )
 MOVING_TASKS = ("motion", "speed")
+ONE_SCENE_TASKS = ("shape", "colour", "scene")  # Every scene has such a question.
 MOST_SCENES = len(COLOURS)  # A background names its scene.
 _PAIRS = (
   *("seconds", "held_seconds", "train_seconds", "brief_seconds", "crossing_seconds"),
   "length_bounds",
-  *("scenes", "short", "train_short", "short_seconds"),
+  *("scenes", "joined_scenes", "short", "train_short", "short_seconds"),
 )
 
 
@@ -49,6 +50,7 @@ class WorldRecipe:
   held_seconds: tuple[float, float] = (120.0, 180.0)  # Length of a held-out video.
   train_seconds: tuple[float, float] = (90.0, 120.0)  # Length of a joined training video.
   scenes: tuple[int, int] = (4, 7)  # In a video, short ones among them.
+  joined_scenes: tuple[int, int] = (0, 0)  # In a joined training video; 0,0: as `scenes`.
   short: tuple[int, int] = (2, 3)  # Short scenes of a held-out video.
   train_short: tuple[int, int] = (0, 0)  # Short scenes of a training video.
   short_seconds: tuple[float, float] = (3.0, 5.0)
@@ -110,6 +112,7 @@ def _check_recipe(recipe: WorldRecipe) -> None:
     raise ValueError(
       f"scenes={fewest},{largest} cannot be used. Set it to 2 to {MOST_SCENES} scenes."
     )
+  _check_joined_scenes(recipe)
   for name in ("short", "train_short"):
     if getattr(recipe, name)[1] >= fewest:
       raise ValueError(f"{name} leaves no long scene in a video of {fewest} scenes. Lower it.")
@@ -126,6 +129,19 @@ def _check_recipe(recipe: WorldRecipe) -> None:
     if not 0 <= getattr(recipe, name) <= 1:
       raise ValueError(f"{name}={getattr(recipe, name)} is no share. Set it to 0 to 1.")
   _check_room(recipe)
+
+
+def _check_joined_scenes(recipe: WorldRecipe) -> None:
+  """Raises ValueError if some joined videos would have no question."""
+  fewest, largest = recipe.joined_scenes
+  if not largest:
+    return
+  smallest = 1 if set(recipe.tasks) & set(ONE_SCENE_TASKS) else 2
+  if not smallest <= fewest <= largest <= MOST_SCENES:
+    raise ValueError(
+      f"joined_scenes={fewest},{largest} cannot be used. Set it to {smallest} to {MOST_SCENES} "
+      "scenes, or to 0,0 for those of scenes."
+    )
 
 
 def _check_room(recipe: WorldRecipe) -> None:

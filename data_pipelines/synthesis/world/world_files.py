@@ -152,7 +152,8 @@ def _write_joined(
   pool: Sequence[records.FileScene],
 ) -> list[corpus_files.Record]:
   """Writes the manifests of joined videos; returns the records of train.json."""
-  usual = records.JoinedKind(recipe.train_seconds, recipe.scenes, recipe.described)
+  scenes = recipe.joined_scenes if any(recipe.joined_scenes) else recipe.scenes
+  usual = records.JoinedKind(recipe.train_seconds, scenes, recipe.described)
   brief = records.JoinedKind(recipe.brief_seconds, _BRIEF_SCENES, recipe.described)
   captions = dataclasses.replace(usual, described=1.0)
   train = _joined_records(recipe, pool, usual, "joined", recipe.joined * recipe.videos)
