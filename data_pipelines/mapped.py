@@ -149,14 +149,14 @@ def read_facts(folder: pathlib.Path, label: str, check: bool = True) -> dict[str
   check: whether the arrays are compared with their digests.
   """
 
-  def parse(content: bytes) -> dict[str, Any]:
+  def checked_facts(content: bytes) -> dict[str, Any]:
     meta = json.loads(content)
     for name, digest in meta["digests"].items():
       if check and _file_digest(folder / name) != digest:
         raise files.DamagedFile(f"{folder / name} is not what was written: its digest differs.")
     return meta["facts"]
 
-  return files.read_cache(folder / _META, parse, label)
+  return files.read_cache(folder / _META, checked_facts, label)
 
 
 def map_array(folder: pathlib.Path, name: str) -> np.ndarray:
@@ -172,7 +172,7 @@ def map_cached_array(path: pathlib.Path, label: str) -> np.ndarray | None:
   None if it is missing or damaged.
   """
 
-  def parse(content: bytes) -> tuple[int, np.ndarray]:
+  def map_after_header(content: bytes) -> tuple[int, np.ndarray]:
     header = io.BytesIO(content)
     version = np.lib.format.read_magic(header)
     read_header = {
@@ -189,7 +189,7 @@ def map_cached_array(path: pathlib.Path, label: str) -> np.ndarray | None:
       return offset, np.zeros(shape, dtype)
     return offset, np.asarray(np.memmap(path, dtype, "r", offset, shape))
 
-  cached = files.read_cache(path, parse, label)
+  cached = files.read_cache(path, map_after_header, label)
   return None if cached is None else cached[1]
 
 

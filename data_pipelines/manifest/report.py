@@ -33,6 +33,11 @@ class BadRecord:
     line, _, nth = place.partition("#")
     return cls(manifest, int(line), reason, int(nth or 1))
 
+  @property
+  def full_place(self) -> str:
+    """The manifest and the place of the record."""
+    return f"{self.manifest}:{place_text(self.line, self.nth)}"
+
   def __str__(self) -> str:
     place = place_text(self.line, self.nth)
     return f"{one_line(self.manifest)}:{place}: {one_line(self.reason)}"

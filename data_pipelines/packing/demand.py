@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from data_pipelines.text.templates import UNWRITABLE
 from filax.spec import RowShape
 
 DemandOfEpoch = Callable[[int], "Demand"]
@@ -33,7 +34,7 @@ class SampleDemand:
 class Demand:
   """The demand of all samples, as columns of i64."""
 
-  tokens: np.ndarray  # [samples]
+  tokens: np.ndarray  # [samples]; UNWRITABLE where the chat template fails.
   frames: np.ndarray  # [samples]
   images: np.ndarray  # [samples]
   tokens_after: np.ndarray  # [samples stages]: tokens after every stage of visual dropout.
@@ -92,6 +93,11 @@ class Demand:
     return len(self.tokens)
 
   @property
+  def unwritable(self) -> np.ndarray:
+    """bool [samples]: whether the chat template cannot write the sample."""
+    return self.tokens == UNWRITABLE
+
+  @property
   def stages(self) -> int:
     """Stages of visual dropout."""
     return self.tokens_after.shape[1]
@@ -122,9 +128,8 @@ class Demand:
 
   def fits_undropped(self, shape: RowShape) -> np.ndarray:
     """bool [samples]: whether tokens, frames and images fit before visual dropout."""
-    return (
-      (self.tokens <= shape.length) & (self.frames <= shape.frames) & (self.images <= shape.images)
-    )
+    fits = (self.tokens <= shape.length) & ~self.unwritable
+    return fits & (self.frames <= shape.frames) & (self.images <= shape.images)
 
 
 def capacity(shape: RowShape) -> list[int]:

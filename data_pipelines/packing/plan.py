@@ -9,6 +9,8 @@ import os
 import pathlib
 from typing import Any
 
+from data_pipelines.manifest.quarantine import add_to_quarantine
+from data_pipelines.manifest.report import BadRecord
 from data_pipelines.media import remote
 from data_pipelines.media.index import MediaIndex, check_readable
 from data_pipelines.media.open import LIMITS, Limits
@@ -16,9 +18,10 @@ from data_pipelines.media.planned_media import probe_media
 from data_pipelines.media.probe_table import ProbeTable
 from data_pipelines.packing import fingerprint, frame_sampling, ingredients, planner
 from data_pipelines.packing.corpus import Corpus, read_corpus
+from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.demand_table import DemandTable
 from data_pipelines.packing.epochs import EpochStore
-from data_pipelines.packing.plan_report import check_room, plan_report
+from data_pipelines.packing.plan_report import check_room, plan_report, unwritable_records
 from data_pipelines.packing.planner import Planner, PlanRow
 from data_pipelines.packing.sample_layout import Composer
 from data_pipelines.sample import Sample
@@ -113,13 +116,13 @@ def make_plan(
   corpus = read_corpus(data, seed, folder)
   if corpus.videos:
     _check_sampling(data["sampling"], layout)
-
   probes = _probe_media(data, corpus.media, limits, folder, planned or {}, blank)
   composer = Composer(data, layout, tokenizer, probes, seed)
   facts = fingerprint.sample_facts(
     data, layout, corpus.digest, tokenizer.fingerprint_with(data["template"])
   )
   demand = _demand_table(composer, corpus, probes.descriptions(), facts, folder)
+  unwritable = _list_unwritable(demand(0), composer, corpus, quarantine)
   shapes = planner.with_dropout(shapes, layout, demand(0))
   check_room(demand(0), shapes, layout.stages, corpus, data["too_long"])
 
@@ -143,7 +146,7 @@ def make_plan(
     row_shapes=shapes,
     planner=rows,
     fingerprint=identity,
-    report=plan_report(corpus, probes, rows, layout.stages),
+    report=plan_report(corpus, probes, rows, layout.stages, unwritable),
   )
 
 
@@ -197,6 +200,20 @@ def _probe_media(
   if not blank:
     check_readable(len(probes), int(probes.unreadable.sum()), probes.first_error())
   return probes
+
+
+def _list_unwritable(
+  demand: Demand, composer: Composer, corpus: Corpus, quarantine: str | os.PathLike | None
+) -> list[BadRecord]:
+  """The conversations that the chat template cannot write.
+
+  They are added to the quarantine, by their origins. Raises ValueError if it can write none.
+  """
+  records = unwritable_records(demand, composer, corpus)
+  if quarantine is not None:
+    for record in records:
+      add_to_quarantine(quarantine, "", record.reason, record.full_place)
+  return records
 
 
 def _demand_table(

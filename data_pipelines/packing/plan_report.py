@@ -6,13 +6,36 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.manifest.report import BadRecord
 from data_pipelines.media.probe_table import ProbeTable
 from data_pipelines.packing import planner
 from data_pipelines.packing.corpus import Corpus
 from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.planner import Planner
+from data_pipelines.packing.sample_layout import Composer
 from filax.spec import RowShape, dropout_stages
 from filax.spec.dropout_stages import Stages
+
+_MOST_NAMED = 1000  # Unwritable conversations with a reason: each is rendered again for it.
+
+
+def unwritable_records(demand: Demand, composer: Composer, corpus: Corpus) -> list[BadRecord]:
+  """The conversations that the chat template cannot write, with its reasons.
+
+  Of many, only the first ones are named. Raises ValueError if it can write none at all.
+  """
+  numbers = np.flatnonzero(demand.unwritable)
+  records = []
+  for number in numbers[:_MOST_NAMED].tolist():
+    sample = corpus.samples[number]
+    reason = composer.writing_error(sample, number).removeprefix(f"{sample.origin}: ")
+    records.append(BadRecord.at(sample.origin, reason))
+  if len(numbers) and len(numbers) == len(demand):
+    raise ValueError(
+      f"The chat template of config.data.tokenizer can write none of the {len(numbers)} "
+      f"conversations of config.data.train. The first is {records[0]}"
+    )
+  return records
 
 
 def check_room(
@@ -26,8 +49,9 @@ def check_room(
 
   Raises ValueError if a sample fits in no row, unless `too_long` is "skip" and others fit.
   """
-  over = np.flatnonzero(planner.smallest_shape(demand, shapes) < 0)
-  some_fit = len(over) < len(demand)
+  fits = planner.smallest_shape(demand, shapes) >= 0
+  over = np.flatnonzero(~fits & ~demand.unwritable)
+  some_fit = bool(fits.any())
   if some_fit and too_long == "skip":
     return
   if too_long not in ("skip", "error"):
@@ -96,16 +120,22 @@ def left_out_needs(over: Demand, shapes: Sequence[RowShape]) -> list[str]:
 
 
 def plan_report(
-  corpus: Corpus, probes: ProbeTable, rows: Planner, stages: Stages
+  corpus: Corpus,
+  probes: ProbeTable,
+  rows: Planner,
+  stages: Stages,
+  unwritable: Sequence[BadRecord],
 ) -> dict[str, Any]:
   """Figures of epoch 0, for JSON."""
   samples = corpus.samples
   demand = rows.demand(0)
+  written = demand.take(~demand.unwritable)
   epoch = rows.epoch(0)
+  left_out = epoch.left_out[~demand.unwritable[epoch.left_out]]
   per_shape = np.bincount(epoch.shapes, minlength=len(rows.shapes)) * rows.batch
   too_long = []
   no_room = []
-  for number in epoch.left_out:
+  for number in left_out:
     origin = samples.origin(number)
     too_long.append(origin)
     reason = no_room_after_dropout(demand, number, rows.shapes[-1], stages)
@@ -117,14 +147,16 @@ def plan_report(
     samples=len(samples),
     bad_records=[str(bad) for bad in corpus.report.bad],
     excluded=corpus.excluded,
+    unwritable=len(demand) - len(written),
+    unwritable_records=[str(record) for record in unwritable],
     too_long=too_long,
     no_room=no_room,
-    needs=left_out_needs(demand.take(epoch.left_out), rows.shapes),
+    needs=left_out_needs(demand.take(left_out), rows.shapes),
     unreadable=int(probes.unreadable.sum()),
     media=len(probes),
     rows=int(per_shape.sum()),
     rows_of_shape=per_shape.tolist(),
-    suggest=planner.suggest_row(demand, most_frames),
-    mean_tokens=float(demand.tokens.mean()),
-    mean_frames=float(demand.frames.mean()),
+    suggest=planner.suggest_row(written, most_frames),
+    mean_tokens=float(written.tokens.mean()),
+    mean_frames=float(written.frames.mean()),
   )

@@ -13,6 +13,7 @@ from data_pipelines.packing.demand import SampleDemand
 from data_pipelines.packing.tiles import Views
 from data_pipelines.sample import Sample, Timeline
 from data_pipelines.text import templates
+from data_pipelines.text.chat_template import UnwritableConversation
 from data_pipelines.text.templates import Encoded, VisualText
 from data_pipelines.text.tokenizers import Tokenizer
 from filax.spec import VisualLayout, dropout_stages
@@ -122,6 +123,15 @@ class Composer:
     visuals = [layout.visual for layout in layouts]
     return self._encode(sample, visuals)
 
+  def writing_error(self, sample: Sample, number: int) -> str:
+    """Why the chat template cannot write a sample; "" if it can."""
+    layouts = self.timeline_layouts(sample, number, 0)
+    try:
+      self.encode_text(sample, layouts)
+    except UnwritableConversation as error:
+      return str(error)
+    return ""
+
   def _encode(self, sample: Sample, visuals: Sequence[VisualText]) -> Encoded:
     return templates.encode_conversation(
       sample,
@@ -166,10 +176,13 @@ class Composer:
     visual = sum(layout.visual.tokens for layout in layouts)
     # Only the text matters here. It is encoded faster with one visual token per timeline.
     short = [dataclasses.replace(layout.visual, tokens=1) for layout in layouts]
-    encoded = self._encode(sample, short)
+    frames, images = _slots(layouts)
+    try:
+      encoded = self._encode(sample, short)
+    except UnwritableConversation:
+      return SampleDemand(templates.UNWRITABLE, frames, images, np.zeros(self.stages, np.int64))
     text = len(encoded.tokens) - len(layouts)
     queries, kept = self.dropout(encoded, visual)
-    frames, images = _slots(layouts)
     return SampleDemand(
       tokens=text + visual,
       frames=frames,

@@ -8,6 +8,7 @@ ordinary text.
 """
 
 from collections.abc import Mapping, Sequence
+import datetime
 import functools
 import hashlib
 import json
@@ -21,6 +22,11 @@ _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 _CHATML = re.compile(  # A question in ChatML, with or without a system turn.
   r"(?:<\|im_start\|>system\n(.*)<\|im_end\|>\n)?<\|im_start\|>user\n\?<\|im_end\|>\n?", re.DOTALL
 )
+
+# What a template that asks for today's date gets: with today's, a run that is resumed would have
+# other texts. Templates that have a date of their own use that.
+DATE = datetime.datetime(2025, 1, 1)
+_TESTS_DATE = re.compile(r"strftime_now\s+is\s+(not\s+)?defined")
 
 Message = Mapping[str, str]  # role, content
 
@@ -67,10 +73,17 @@ class ChatTemplate:
       )
     return after.removeprefix(before)
 
+  @functools.cached_property
   def keeps_spaces(self) -> bool:
-    """Whether words keep the spaces around them."""
+    """Whether words keep the spaces around them.
+
+    A template that cannot write a single question counts as one that does.
+    """
     probe = [dict(role="user", content=" a ")]
-    return " a " in self._render(probe, False)
+    try:
+      return " a " in self._render(probe, False)
+    except UnwritableConversation:
+      return True
 
   def own_system(self) -> str | None:
     """The system turn that a template of ChatML writes itself.
@@ -79,7 +92,7 @@ class ChatTemplate:
     """
     try:
       text = self._render([dict(role="user", content="?")], False)
-    except UnwritableConversation:
+    except ValueError:
       return None
     match = _CHATML.fullmatch(text)
     return None if match is None else match[1] or ""
@@ -104,9 +117,14 @@ class ChatTemplate:
     return pieces
 
   def _render(self, messages: Sequence[Message], opened: bool) -> str:
+    template = _compiled(self.source)
     try:
-      return _compiled(self.source).render(
-        messages=messages, add_generation_prompt=opened, **self.names
+      return template.render(
+        messages=messages,
+        add_generation_prompt=opened,
+        tools=None,
+        documents=None,
+        **self.names,
       )
     except Exception as error:  # A template may raise anything, also on purpose.
       reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -125,22 +143,36 @@ def _joined(pieces: Sequence[str | int], messages: Sequence[Message]) -> str:
 def _compiled(source: str) -> Any:
   """The compiled template, which runs in a sandbox.
 
-  It has the functions that transformers gives a template.
+  It has the functions and blocks that transformers gives a template. Raises ValueError for a text
+  that is no template.
   """
   import jinja2
-  from jinja2 import sandbox
+  from jinja2 import ext, sandbox
+
+  from data_pipelines.text.generation_block import GenerationBlock
 
   def raise_exception(message: str):
     raise jinja2.TemplateError(message)
 
-  environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+  environment = sandbox.ImmutableSandboxedEnvironment(
+    trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, ext.loopcontrols]
+  )
   environment.filters["tojson"] = _to_json
   environment.globals["raise_exception"] = raise_exception
-  return environment.from_string(source)
+  if "strftime_now" in source and not _TESTS_DATE.search(source):
+    environment.globals["strftime_now"] = DATE.strftime
+  try:
+    return environment.from_string(source)
+  except jinja2.TemplateError as error:
+    reason = " ".join(str(error).split())[:300]
+    raise ValueError(
+      f"The tokenizer's chat template cannot be compiled: {reason}. Mend it, or set "
+      "config.data.template to chatml."
+    ) from None
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
-  return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(value: Any, ensure_ascii: bool = False, **form: Any) -> str:
+  return json.dumps(value, ensure_ascii=ensure_ascii, **form)
 
 
 def read_chat_template(config: Mapping[str, Any], source: str = "") -> ChatTemplate | None:

@@ -134,7 +134,7 @@ def _messages(turns: Sequence[Turn]) -> list[Message]:
 
 def _trimmed_turns(turns: Sequence[Turn], template: ChatTemplate) -> Sequence[Turn]:
   """The turns without the spaces that the template cuts off."""
-  if template.keeps_spaces():
+  if template.keeps_spaces:
     return turns
   trimmed = []
   for turn in turns:

@@ -28,7 +28,8 @@ from data_pipelines.text.tokenizers import Tokenizer
 START = "<|im_start|>"
 END = "<|im_end|>"
 LABELS = ("llava", "answer_only")
-RULES = 3  # The version of templates and of reading records: cached lengths are valid for one.
+UNWRITABLE = -1  # In place of the number of tokens of a conversation that no template can write.
+RULES = 4  # The version of templates and of reading records: cached lengths are valid for one.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,8 @@ def count_tokens(
 ) -> list[int]:
   """The numbers of tokens that `encode_conversation` would give.
 
-  samples: each with its visuals. The tokens of all texts are counted in one batch.
+  samples: each with its visuals. The tokens of all texts are counted in one batch. UNWRITABLE
+  stands for a conversation that the chat template cannot write.
   """
   write = _template(template)
   collector = _TextCollector(tokenizer)
@@ -104,9 +106,13 @@ def count_tokens(
   ends = []  # The number of texts up to and including each sample.
   for sample, visuals in samples:
     collector.size = 0
+    begin = len(collector.texts)
     turns = _written_turns(sample.turns, system, time_prompt, visuals)
-    with _naming(sample):
+    try:
       write(collector, turns, visuals)
+    except UnwritableConversation:
+      del collector.texts[begin:]
+      collector.size = UNWRITABLE
     sizes.append(collector.size)
     ends.append(len(collector.texts))
   counts = tokenizer.count_texts(collector.texts)

@@ -25,6 +25,10 @@ CONTROLS = ("<|im_start|>", "<|im_end|>")  # Added by train_sentencepiece; its p
 # or insert a medium.
 ALWAYS_CONTROLS = frozenset((*PADS, *STOPS, *CONTROLS, "<s>", "<bos>", IMAGE, VIDEO))
 
+# Characters of the texts whose tokens are counted at a time. Meanwhile, a tokenizer holds up to 70
+# bytes for each of them.
+_BATCH = 1_000_000
+
 
 class Tokenizer(abc.ABC):
   """One tokenizer.
@@ -102,9 +106,13 @@ class Tokenizer(abc.ABC):
 
     Equal words are counted once, if words are encoded independently of each other.
     """
-    if not self.divides:
-      return self._count_each(texts)
-    return self._words.count_by_words(texts, self._count_each)
+    counts: list[int] = []
+    for batch in _batches(texts):
+      if self.divides:
+        counts += self._words.count_by_words(batch, self._count_each)
+      else:
+        counts += self._count_each(batch)
+    return counts
 
   def _count_each(self, texts: Sequence[str]) -> list[int]:
     """The number of ids of every text, each encoded as a whole."""
@@ -174,6 +182,24 @@ class Tokenizer(abc.ABC):
 
   @abc.abstractmethod
   def _decode(self, ids: list[int]) -> str: ...
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+  """The texts in batches of at most _BATCH characters.
+
+  A longer text is a batch of its own.
+  """
+  batch: list[str] = []
+  characters = 0
+  for text in texts:
+    if batch and characters + len(text) > _BATCH:
+      yield batch
+      batch = []
+      characters = 0
+    batch.append(text)
+    characters += len(text)
+  if batch:
+    yield batch
 
 
 def sound_text(text: str) -> str:

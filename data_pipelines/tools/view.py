@@ -117,6 +117,7 @@ def left_out(plan: Plan) -> Iterator[LeftOut]:
     LeftOut("Bad records", len(bad), list(map(str, bad[:MOST_EXAMPLES]))),
     LeftOut("Excluded by config.data.exclude", plan.corpus.excluded, ()),
     _too_long(plan),
+    _unwritable(plan),
     _unreadable(plan),
   ]
   for reason in reasons:
@@ -125,13 +126,20 @@ def left_out(plan: Plan) -> Iterator[LeftOut]:
 
 
 def _too_long(plan: Plan) -> LeftOut:
-  numbers = plan.planner.epoch(0).left_out
   demand = plan.planner.demand(0)
+  left_out = plan.planner.epoch(0).left_out
+  numbers = left_out[~demand.unwritable[left_out]]
   examples = []
   for number in numbers[:MOST_EXAMPLES].tolist():
     needed = _demand_words(demand, number)
     examples.append(f"{plan.corpus.samples.origin(number)}: {needed}")
   return LeftOut(f"Too large for the rows: {_largest(plan)}", len(numbers), examples)
+
+
+def _unwritable(plan: Plan) -> LeftOut:
+  examples = plan.report["unwritable_records"][:MOST_EXAMPLES]
+  count = plan.report["unwritable"]
+  return LeftOut("The tokenizer's chat template cannot write them", count, examples)
 
 
 def _unreadable(plan: Plan) -> LeftOut:
@@ -151,13 +159,14 @@ def _unreadable(plan: Plan) -> LeftOut:
 def _shown_sample(plan: Plan, number: int, quarantine: pathlib.Path) -> ShownSample:
   sample = plan.samples[number]
   layouts = plan.composer.timeline_layouts(sample, number, 0)
-  encoded = plan.composer.encode_text(sample, layouts)
   times = _seconds(layouts)
-  problem = _media_error(plan, sample)
+  problem = plan.composer.writing_error(sample, number)
+  encoded = None if problem else plan.composer.encode_text(sample, layouts)
+  problem = problem or _media_error(plan, sample)
   pictures: list[ShownPicture] = []
   demand = plan.planner.demand(0)
   bucket = int(planner.smallest_shape(demand.take(np.array([number])), plan.row_shapes)[0])
-  if bucket < 0:
+  if bucket < 0 and encoded is not None:
     needed = _demand_words(demand, number)
     problem = problem or f"Too large: it needs {needed}; the rows hold {_largest(plan)}."
   elif not problem:
@@ -170,9 +179,9 @@ def _shown_sample(plan: Plan, number: int, quarantine: pathlib.Path) -> ShownSam
     id=sample.id,
     origin=sample.origin,
     media=list(map(_timeline_words, sample.media)),
-    pieces=list(token_pieces(encoded, plan.tokenizer)),
-    tokens=len(encoded.tokens),
-    learned=learned_tokens(encoded),
+    pieces=[] if encoded is None else list(token_pieces(encoded, plan.tokenizer)),
+    tokens=0 if encoded is None else len(encoded.tokens),
+    learned=0 if encoded is None else learned_tokens(encoded),
     times=times,
     images=sum(layout.images for layout in layouts),
     pictures=pictures,

@@ -172,7 +172,7 @@ class TrainingEvaluations(Hook):
     if rows.left_out:
       say(
         f"eval/{evaluation.name}/loss leaves out {rows.left_out} conversations that are longer "
-        "than config.data.rows."
+        "than config.data.rows, or that the chat template cannot write."
       )
 
   def _remove_repeated(self) -> None:

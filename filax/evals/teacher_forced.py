@@ -124,5 +124,5 @@ class HeldOutRows:
 
   @functools.cached_property
   def left_out(self) -> int:
-    """Samples that fit in no row."""
-    return len(self.plan.report["too_long"])
+    """Samples that fit in no row, or that no template can write."""
+    return len(self.plan.report["too_long"]) + self.plan.report["unwritable"]

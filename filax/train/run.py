@@ -99,6 +99,11 @@ def open_data(
   )
   if report["bad_records"]:
     say(f"The first bad record is {report['bad_records'][0]}; filax data check lists all of them.")
+  if report["unwritable"]:
+    say(
+      f"{report['unwritable']} conversations are left out, because the tokenizer's chat template "
+      f"cannot write them: see quarantine.jsonl. The first is {report['unwritable_records'][0]}"
+    )
   if report["needs"]:
     say(f"Of those that are too long, {', '.join(report['needs'])}.")
   for shape, rows in zip(plan.row_shapes, report["rows_of_shape"], strict=True):

@@ -20,6 +20,26 @@ CHATML = (
   "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
   "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# With the blocks of SmolLM3's template, and its ways of writing a system turn and a thought.
+GENERATION = """{%- set mode = "/think" -%}
+{%- if messages[0].role == "system" and "/no_think" in messages[0].content -%}
+  {%- set mode = "/no_think" -%}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- set content = message.content if message.content is string else "" -%}
+    {%- if message.role == "assistant" -%}
+        {% generation %}
+        {%- set lead = "" if mode == "/think" else "<think>\n\n</think>\n" -%}
+        {{ "<|im_start|>assistant\n" + lead + content.lstrip("\n") + "<|im_end|>\n" }}
+        {% endgeneration %}
+    {%- else -%}
+        {{ "<|im_start|>" + message.role + "\n" + content + "<|im_end|>\n" }}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ "<|im_start|>assistant\n" }}
+{%- endif -%}
+"""
 TURNS = (
   Turn("user", (0, "\nWhat is shown?")),
   Turn("assistant", ("A cat.",)),
@@ -94,7 +114,7 @@ def test_a_template_that_trims_words_gets_them_trimmed(tokenizer):
     ("{{ messages[0]['content'] }}", "changes the words|not at all"),
     ("{{ messages.append(1) }}", "cannot write this conversation"),
     ("{{ ''.__class__.__mro__ }}{{ cycler.__init__.__globals__.os }}", "cannot write|changes"),
-    ("{% for m in messages %}", "cannot write this conversation"),
+    ("{% for m in messages %}", "cannot be compiled"),
   ],
 )
 def test_a_template_that_cannot_be_trusted_is_refused(source, sentence, tokenizer):
@@ -108,7 +128,35 @@ def test_the_conversation_that_a_template_cannot_write_is_named(tokenizer):
   chat = with_template(tokenizer, "{{ raise_exception('Roles must alternate') }}")
   sample = Sample("x", (Turn("user", ("Hi",)), Turn("assistant", ("Yes",))), origin="m.json:3")
   with pytest.raises(ValueError, match=r"^m\.json:3: The tokenizer's .* Roles must alternate\."):
-    templates.count_tokens([(sample, ())], chat, template="chat")
+    templates.encode_conversation(sample, chat, template="chat")
+
+
+@pytest.mark.parametrize("add_generation_prompt", [False, True])
+def test_blocks_around_answers_are_those_of_transformers(tokenizer, add_generation_prompt):
+  transformers = pytest.importorskip("transformers")
+  peer = transformers.PreTrainedTokenizerFast(tokenizer_file=tokenizer.path)
+  messages = [dict(role=turn.role, content=turn.text.strip()) for turn in TURNS]
+  messages.insert(0, dict(role="system", content="Be brief."))
+  options = dict(chat_template=GENERATION, return_dict=True)
+  expected = peer.apply_chat_template(messages, return_assistant_tokens_mask=True, **options)
+  chat = with_template(tokenizer, GENERATION)
+  turns = turns_of(messages)
+  written = templates.encode_conversation(Sample("x", turns), chat, template="chat")
+  assert written.tokens.tolist() == expected["input_ids"]
+  marked = np.array(expected["assistant_masks"], bool)
+  assert written.answers.any() and marked[written.labels].all()
+  if add_generation_prompt:
+    expected = peer.apply_chat_template(messages[:-1], add_generation_prompt=True, **options)
+    prompt = templates.encode_prompt(turns[:-1], chat, template="chat")
+    assert prompt.tokens.tolist() == expected["input_ids"]
+
+
+def test_todays_date_is_the_same_in_every_run(tokenizer):
+  dated = "{{ strftime_now('%d %B %Y') }} " + CHATML
+  question = [dict(role="user", content="?")]
+  assert ChatTemplate(dated, {}).pieces(question)[0].startswith("01 January 2025 ")
+  own = "{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% else %}2024{% endif %} "
+  assert ChatTemplate(own + CHATML, {}).pieces(question)[0].startswith("2024 ")
 
 
 def test_without_a_template_the_error_names_the_files(tokenizer):

@@ -10,6 +10,7 @@ import tokenizers as hf
 
 from data_pipelines.sample import Sample, Turn
 from data_pipelines.text import templates, tokenizers, word_counter
+from data_pipelines.text import tokenizer as tokenizer_module
 from data_pipelines.text.time_prompts import VisualText
 from filax.testing import tiny_tokenizer
 
@@ -105,6 +106,25 @@ def test_words_beyond_the_memory_are_counted_again(by_kind, monkeypatch):
   for _ in range(2):
     for text, count in zip(texts, expected, strict=True):
       assert counter.count_by_words([text], tokenizer._count_each) == [count]
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "across_words"])
+def test_long_texts_are_counted_in_small_batches(kind, by_kind, monkeypatch):
+  monkeypatch.setattr(tokenizer_module, "_BATCH", 1000)
+  tokenizer = by_kind[kind]
+  sizes = []
+  count_each = tokenizer._count_each
+
+  def counted(texts):
+    sizes.append(sum(map(len, texts)))
+    return count_each(texts)
+
+  monkeypatch.setattr(tokenizer, "_count_each", counted)
+  texts = ["a", "The red car " * 50, "", "word " * 500, "video 12 " * 40, "new " * 40, "  "]
+  expected = [len(tokenizer.encode(text)) for text in texts]
+  assert tokenizer.count_texts(texts) == expected
+  assert len(sizes) > 1
+  assert max(sizes) <= len(texts[3]), "several long texts were encoded at once"
 
 
 def test_a_word_at_the_end_of_a_text_is_not_mistaken_for_one_inside(by_kind):
