@@ -14,6 +14,8 @@ import json
 import re
 from typing import Any
 
+from data_pipelines.text.end_tokens import token_text
+
 MOST = 1_000_000  # Characters of a template, and of what it writes beside the messages.
 _OPEN = "\ue000"  # A private-use character, which no sensible template contains.
 _CLOSE = "\ue001"
@@ -156,8 +158,7 @@ def read_chat_template(config: Mapping[str, Any], source: str = "") -> ChatTempl
     return None
   names = {}
   for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
-    value = config.get(key)
-    text = value.get("content") if isinstance(value, Mapping) else value
-    if isinstance(text, str):
+    text = token_text(config.get(key))
+    if text is not None:
       names[key] = text
   return ChatTemplate(template, names)
