@@ -21,7 +21,9 @@ _OPEN = "\ue000"  # A private-use character, which no sensible template contains
 _CLOSE = "\ue001"
 _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 _CHATML = re.compile(  # A question in ChatML, with or without a system turn.
-  r"(?:<\|im_start\|>system\n(.*)<\|im_end\|>\n)?<\|im_start\|>user\n\?<\|im_end\|>\n?", re.DOTALL
+  r"(?:<\|im_start\|>system\n(.*)<\|im_end\|>\n)?<\|im_start\|>user\n\?<\|im_end\|>\n?"
+  r"(?:<\|im_start\|>assistant\n)?",
+  re.DOTALL,
 )
 
 Message = Mapping[str, str]  # role, content
@@ -69,6 +71,10 @@ class ChatTemplate:
       )
     return after.removeprefix(before)
 
+  def prompt(self, messages: Sequence[Message]) -> str:
+    """The messages, and what opens an answer, as one text."""
+    return self._render(messages, True)
+
   def keeps_spaces(self) -> bool:
     """Whether words keep the spaces around them."""
     probe = [dict(role="user", content=" a ")]
@@ -80,11 +86,19 @@ class ChatTemplate:
     "" if it writes none before a question. Of other templates it is None.
     """
     try:
-      text = self._render([dict(role="user", content="?")], False)
+      text = self.prompt([dict(role="user", content="?")])
     except UnwritableConversation:
       return None
     match = _CHATML.fullmatch(text)
     return None if match is None else match[1] or ""
+
+  def writes_questions(self) -> bool:
+    """Whether the template can write a question and open an answer."""
+    try:
+      self.opening([dict(role="user", content="?")])
+    except ValueError:
+      return False
+    return True
 
   def _verified_pieces(self, messages: Sequence[Message], opened: bool) -> list[str | int]:
     marked = []
@@ -127,7 +141,8 @@ def _joined(pieces: Sequence[str | int], messages: Sequence[Message]) -> str:
 def _compiled(source: str) -> Any:
   """The compiled template, which runs in a sandbox.
 
-  It has the functions that transformers gives a template.
+  It has the functions that transformers gives a template, but no clock: the same conversation is
+  written in the same way every day.
   """
   import jinja2
   from jinja2 import sandbox
@@ -135,7 +150,9 @@ def _compiled(source: str) -> Any:
   def raise_exception(message: str):
     raise jinja2.TemplateError(message)
 
-  environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+  environment = sandbox.ImmutableSandboxedEnvironment(
+    trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+  )
   environment.filters["tojson"] = _to_json
   environment.globals["raise_exception"] = raise_exception
   return environment.from_string(source)
