@@ -210,8 +210,12 @@ def gguf_tokenizer(path: Path) -> "Tokenizer":
   Raises ValueError for a kind that is not implemented.
   """
   from data_pipelines.text.chat_template import read_chat_template
+  from data_pipelines.text.end_tokens import end_tokens
+  from data_pipelines.text.tokenizer import CONFIG
   from data_pipelines.text.tokenizer_json import JsonTokenizer
   from filax.convert.gguf import tokenizer
 
-  template = read_chat_template(tokenizer.chat_settings(path))
-  return JsonTokenizer(str(path), tokenizer.tokenizer_json(path), template)
+  settings = tokenizer.chat_settings(path)
+  ends = end_tokens({CONFIG: settings})
+  content = tokenizer.tokenizer_json(path)
+  return JsonTokenizer(str(path), content, read_chat_template(settings), ends)

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import pathlib
 import shutil
+import string
 from typing import Any
 
 import numpy as np
@@ -159,12 +160,22 @@ def _check_options(options: LongVideoOptions) -> None:
       f"--min-scene-share {rules.min_scene_share} frames cannot show --min-scenes "
       f"{rules.min_scenes}. Set it to {rules.min_scenes + 1} or more."
     )
-  try:
-    options.reading.media.format(data_source="", video="")
-  except (KeyError, IndexError, ValueError):
+  if not _has_plain_fields(options.reading.media):
     raise ValueError(
       f"--media {options.reading.media!r} cannot be filled in. Use {{data_source}} and {{video}}."
-    ) from None
+    )
+
+
+def _has_plain_fields(template: str) -> bool:
+  """Whether a template has no other fields than the two, and takes them as they are."""
+  try:
+    pieces = list(string.Formatter().parse(template))
+  except ValueError:  # A brace without its partner.
+    return False
+  for _, field, form, conversion in pieces:
+    if field is not None and (field not in ("data_source", "video") or form or conversion):
+      return False
+  return True
 
 
 def _write(

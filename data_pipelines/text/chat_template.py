@@ -15,12 +15,16 @@ import json
 import re
 from typing import Any
 
+from data_pipelines.text.end_tokens import token_text
+
 MOST = 1_000_000  # Characters of a template, and of what it writes beside the messages.
 _OPEN = "\ue000"  # A private-use character, which no sensible template contains.
 _CLOSE = "\ue001"
 _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 _CHATML = re.compile(  # A question in ChatML, with or without a system turn.
-  r"(?:<\|im_start\|>system\n(.*)<\|im_end\|>\n)?<\|im_start\|>user\n\?<\|im_end\|>\n?", re.DOTALL
+  r"(?:<\|im_start\|>system\n(.*)<\|im_end\|>\n)?<\|im_start\|>user\n\?<\|im_end\|>\n?"
+  r"(?:<\|im_start\|>assistant\n)?",
+  re.DOTALL,
 )
 
 # What a template that asks for today's date gets: with today's, a run that is resumed would have
@@ -73,6 +77,10 @@ class ChatTemplate:
       )
     return after.removeprefix(before)
 
+  def prompt(self, messages: Sequence[Message]) -> str:
+    """The messages, and what opens an answer, as one text."""
+    return self._render(messages, True)
+
   @functools.cached_property
   def keeps_spaces(self) -> bool:
     """Whether words keep the spaces around them.
@@ -91,11 +99,19 @@ class ChatTemplate:
     "" if it writes none before a question. Of other templates it is None.
     """
     try:
-      text = self._render([dict(role="user", content="?")], False)
+      text = self.prompt([dict(role="user", content="?")])
     except ValueError:
       return None
     match = _CHATML.fullmatch(text)
     return None if match is None else match[1] or ""
+
+  def writes_questions(self) -> bool:
+    """Whether the template can write a question and open an answer."""
+    try:
+      self.opening([dict(role="user", content="?")])
+    except ValueError:
+      return False
+    return True
 
   def _verified_pieces(self, messages: Sequence[Message], opened: bool) -> list[str | int]:
     marked = []
@@ -143,8 +159,9 @@ def _joined(pieces: Sequence[str | int], messages: Sequence[Message]) -> str:
 def _compiled(source: str) -> Any:
   """The compiled template, which runs in a sandbox.
 
-  It has the functions and blocks that transformers gives a template. Raises ValueError for a text
-  that is no template.
+  It has the functions and blocks that transformers gives a template, but its clock stands still:
+  the same conversation is written in the same way every day. Raises ValueError for a text that is
+  not a template.
   """
   import jinja2
   from jinja2 import ext, sandbox
@@ -188,8 +205,7 @@ def read_chat_template(config: Mapping[str, Any], source: str = "") -> ChatTempl
     return None
   names = {}
   for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
-    value = config.get(key)
-    text = value.get("content") if isinstance(value, Mapping) else value
-    if isinstance(text, str):
+    text = token_text(config.get(key))
+    if text is not None:
       names[key] = text
   return ChatTemplate(template, names)

@@ -2,15 +2,17 @@
 """The interface of tokenizers, and their control tokens."""
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
 import hashlib
 import json
 import os
 import pathlib
+from typing import Any
 
 from data_pipelines.sample import IMAGE, VIDEO
 from data_pipelines.text.chat_template import ChatTemplate
+from data_pipelines.text.end_tokens import GENERATION, EndToken
 from data_pipelines.text.word_counter import WordCounter
 from filax import files
 
@@ -44,16 +46,23 @@ class Tokenizer(abc.ABC):
   vocab_size: int
   divides = False  # Whether a text's ids are those of its words (see WordCounter), one by one.
 
-  def __init__(self, path: str, content: bytes, chat: ChatTemplate | None = None):
+  def __init__(
+    self,
+    path: str,
+    content: bytes,
+    chat: ChatTemplate | None = None,
+    ends: Sequence[EndToken] = (),
+  ):
     self.path = path
     self.content = content
     self.chat = chat
+    self.ends = tuple(ends)  # End tokens that the files beside it name.
     self._load(content)
     self._words = WordCounter()
     self._names = {id: name for name, id in self.controls.items()}
 
   def __reduce__(self):
-    return type(self), (self.path, self.content, self.chat)
+    return type(self), (self.path, self.content, self.chat, self.ends)
 
   @functools.cached_property
   def fingerprint(self) -> str:
@@ -78,12 +87,19 @@ class Tokenizer(abc.ABC):
   def stop_ids(self) -> tuple[int, ...]:
     """The ids that end an answer.
 
-    They are those of STOPS, and of the eos_token beside a chat template.
+    They are those of STOPS, and those that the files beside the tokenizer name.
     """
-    names = dict.fromkeys(STOPS)
-    if self.chat is not None and "eos_token" in self.chat.names:
-      names[self.chat.names["eos_token"]] = None
-    return tuple(self.controls[name] for name in names if name in self.controls)
+    ids = [self.controls[name] for name in STOPS if name in self.controls]
+    return tuple(dict.fromkeys((*ids, *self._end_ids())))
+
+  def _end_ids(self) -> list[int]:
+    """The ids of `ends` that exist."""
+    ids = []
+    for end in self.ends:
+      id = self._id_of(end) if isinstance(end, str) else end
+      if id is not None and 0 <= id < self.vocab_size:
+        ids.append(id)
+    return ids
 
   def special(self, name: str) -> int:
     """The id of a control token. Raises ValueError for an unknown name."""
@@ -134,7 +150,8 @@ class Tokenizer(abc.ABC):
   def save(self, folder: str | os.PathLike) -> list[pathlib.Path]:
     """Copies the tokenizer's files into a folder; returns their paths.
 
-    A chat template goes into tokenizer_config.json, whose other entries stay.
+    A chat template goes into tokenizer_config.json, and the end tokens of other files into
+    generation_config.json, whose other entries stay.
     """
     folder = pathlib.Path(folder)
     target = folder / self.filename
@@ -142,13 +159,10 @@ class Tokenizer(abc.ABC):
       file.write(self.content)
     saved = [target]
     if self.chat is not None:
-      config = folder / CONFIG
-      settings = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
-      settings |= dict(chat_template=self.chat.source, **self.chat.names)
-      text = json.dumps(settings, indent=2, ensure_ascii=False)
-      with files.write_atomically(config) as file:
-        file.write(text.encode())
-      saved.append(config)
+      template = dict(chat_template=self.chat.source, **self.chat.names)
+      saved.append(_update_settings(folder / CONFIG, template))
+    if self._end_ids():
+      saved.append(_update_settings(folder / GENERATION, dict(eos_token_id=self._end_ids())))
     return saved
 
   def check_rows(self, rows: int, remedy: str) -> None:
@@ -178,6 +192,9 @@ class Tokenizer(abc.ABC):
   def _load(self, content: bytes): ...
 
   @abc.abstractmethod
+  def _id_of(self, token: str) -> int | None: ...
+
+  @abc.abstractmethod
   def _encode(self, text: str) -> list[int]: ...
 
   @abc.abstractmethod
@@ -200,6 +217,15 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
     characters += len(text)
   if batch:
     yield batch
+
+
+def _update_settings(file: pathlib.Path, settings: Mapping[str, Any]) -> pathlib.Path:
+  """Sets entries of a JSON file, whose other entries stay; returns its path."""
+  content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+  text = json.dumps(content | settings, indent=2, ensure_ascii=False)
+  with files.write_atomically(file) as target:
+    target.write(text.encode())
+  return file
 
 
 def sound_text(text: str) -> str:

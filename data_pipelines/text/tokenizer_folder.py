@@ -3,7 +3,7 @@
 
 import pathlib
 
-from data_pipelines.text import tokenizer, tokenizers
+from data_pipelines.text import end_tokens, tokenizer, tokenizers
 
 _REMEDY = "Put the whole tokenizer.json or *.model of the model in its place."
 
@@ -24,11 +24,13 @@ def remove_others(folder: pathlib.Path, saved: tokenizers.Tokenizer) -> None:
   """Removes the files of other tokenizers from a folder.
 
   saved: the tokenizer that was saved there last. Readers could prefer another one, or use its chat
-  template.
+  template or end tokens.
   """
   names = {tokenizers.JsonTokenizer.filename, tokenizers.SentencePieceTokenizer.filename}
   names.discard(saved.filename)
   if saved.chat is None:
     names.add(tokenizer.CONFIG)
+  if not saved.ends:
+    names.add(end_tokens.GENERATION)
   for name in names:
     (folder / name).unlink(missing_ok=True)

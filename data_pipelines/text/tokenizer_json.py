@@ -62,6 +62,9 @@ class JsonTokenizer(Tokenizer):
         words[token["id"]] = token["content"]
     return words
 
+  def _id_of(self, token: str) -> int | None:
+    return self._for_text.token_to_id(token)
+
   def _encode(self, text: str) -> list[int]:
     """Encodes text.
 

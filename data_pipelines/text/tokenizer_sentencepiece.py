@@ -49,6 +49,10 @@ class SentencePieceTokenizer(Tokenizer):
     self._underscore = pieces if exact else None
     self.divides = exact and _keeps_words_apart(model)
 
+  def _id_of(self, token: str) -> int | None:
+    id = self._processor.piece_to_id(token)
+    return id if self._processor.id_to_piece(id) == token else None  # Not that of <unk>.
+
   def _encode(self, text: str) -> list[int]:
     if self._underscore is None or _UNDERSCORE not in text:
       return self._processor.encode(text)

@@ -14,11 +14,13 @@ from typing import Any
 
 from data_pipelines.media import remote
 from data_pipelines.text.chat_template import ChatTemplate, read_chat_template
+from data_pipelines.text.end_tokens import GENERATION, MODEL, SPECIAL, EndToken, end_tokens
 from data_pipelines.text.tokenizer import CONFIG, CONTROLS, PADS, STOPS, Tokenizer
 from data_pipelines.text.tokenizer_json import JsonTokenizer
 from data_pipelines.text.tokenizer_sentencepiece import SentencePieceTokenizer, train_sentencepiece
 
 JINJA = "chat_template.jinja"
+_BESIDE = (CONFIG, JINJA, SPECIAL, GENERATION, MODEL)  # Files that are read with a tokenizer.
 _LARGEST_CONFIG = 20_000_000  # Bytes of a tokenizer_config.json, which may list added tokens.
 _POINTER = b"version https://git-lfs"  # What a clone without Git LFS has in place of a file.
 _KINDS = "a tokenizer.json, a sentencepiece *.model, or a folder with one of them"
@@ -55,7 +57,9 @@ def load_tokenizer(path: str | os.PathLike, remedy: str = "") -> Tokenizer:
     content = file.read_bytes()
     if content.startswith(_POINTER):
       raise ValueError("it is a pointer of Git LFS, not the file: run `git lfs pull`")
-    return kind(str(file), content, _chat_template(file))
+    beside = {name: file.parent / name for name in _BESIDE}
+    present = {name: path for name, path in beside.items() if path.is_file()}
+    return kind(str(file), content, *_chat_and_ends(present))
   except Exception as error:  # The two libraries raise bare Exceptions of many kinds.
     reason = str(error) or type(error).__name__
     raise ValueError(f"The tokenizer {file} cannot be read ({reason}). {remedy}") from error
@@ -72,39 +76,37 @@ def set_to(knob: str) -> str:
 def _load_remote(path: str, remedy: str) -> Tokenizer:
   """The tokenizer of an object in a bucket.
 
-  The files beside it that hold its chat template are read, too.
+  The files beside it that hold its chat template and its end tokens are read, too.
   """
   tokenizer = load_tokenizer(remote.local_path(path), remedy)
   beside = path.rpartition("/")[0]
   local = {}
-  for name in (CONFIG, JINJA):
+  for name in _BESIDE:
     if remote.is_file(f"{beside}/{name}"):
       local[name] = pathlib.Path(remote.local_path(f"{beside}/{name}"))
-  return type(tokenizer)(tokenizer.path, tokenizer.content, _template_of(local))
+  return type(tokenizer)(tokenizer.path, tokenizer.content, *_chat_and_ends(local))
 
 
-def _chat_template(file: pathlib.Path) -> ChatTemplate | None:
-  """The chat template beside a tokenizer's file."""
-  present = {}
-  for name in (CONFIG, JINJA):
-    path = file.parent / name
-    if path.is_file():
-      present[name] = path
-  return _template_of(present)
+def _chat_and_ends(
+  present: Mapping[str, pathlib.Path],
+) -> tuple[ChatTemplate | None, tuple[EndToken, ...]]:
+  """The chat template and the end tokens that the files beside a tokenizer hold.
 
-
-def _template_of(present: Mapping[str, pathlib.Path]) -> ChatTemplate | None:
-  """The chat template of a tokenizer_config.json and a chat_template.jinja."""
-  config: Any = {}
-  source = ""
-  if CONFIG in present:
+  Raises ValueError naming a damaged file.
+  """
+  documents: dict[str, Any] = {}
+  for name, path in present.items():
+    if name == JINJA:
+      continue
     try:
-      config = json.loads(_limited_text(present[CONFIG]))
+      documents[name] = json.loads(_limited_text(path))
     except ValueError as error:
-      raise ValueError(f"{CONFIG} beside it: {error}") from error
-  if JINJA in present:
-    source = _limited_text(present[JINJA])
-  return read_chat_template(config if isinstance(config, dict) else {}, source)
+      if name != MODEL:  # The reader of the model says what is wrong with its config.json.
+        raise ValueError(f"{name} beside it: {error}") from error
+  source = _limited_text(present[JINJA]) if JINJA in present else ""
+  config = documents.get(CONFIG)
+  template = read_chat_template(config if isinstance(config, dict) else {}, source)
+  return template, end_tokens(documents)
 
 
 def _limited_text(path: pathlib.Path) -> str:

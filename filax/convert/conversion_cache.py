@@ -26,7 +26,7 @@ from filax.checkpoint import run_folder
 from filax.convert.report import REPORT_FILE
 
 KNOB = user_cache.KNOB
-CONVERTER = 2  # Raise it when the same files convert to another checkpoint.
+CONVERTER = 3  # Raise it when the same files convert to another checkpoint.
 
 _OF_FOLDERS = (".safetensors", ".bin", ".pt", ".pth")
 _WEIGHTS = (*_OF_FOLDERS, ".gguf")  # A GGUF file is a source of its own.

@@ -7,7 +7,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from filax.convert import processor_files
+from filax.convert import export_template, processor_files
 from filax.convert.formats import ExportFormat
 from filax.convert.llm_config_out import ExportVocabulary
 from filax.convert.output_folder import TOKENIZER_FILES
@@ -26,7 +26,7 @@ def read_vocabulary(tokenizer: Any) -> ExportVocabulary | None:
     pad=tokenizer.pad_id,
     stop=tuple(tokenizer.stop_ids),
     controls=dict(tokenizer.controls),
-    template=tokenizer.chat.source if tokenizer.chat else "",
+    chat=tokenizer.chat,
   )
 
 
@@ -57,18 +57,45 @@ def write_documents(
     _add_placeholders(out / "tokenizer.json", ids, config["model"])
   documents = {"config.json": export_format.config(config, dtype, vocabulary, ids)}
   if vocabulary is not None:
-    if not (out / "generation_config.json").exists():
-      documents["generation_config.json"] = processor_files.generation_config(vocabulary)
-    if (out / "tokenizer.json").exists() and not (out / "tokenizer_config.json").exists():
-      tokenizer_config = processor_files.tokenizer_config(config, vocabulary)
-      documents["tokenizer_config.json"] = tokenizer_config
+    documents |= _vocabulary_documents(out, config, vocabulary)
+    if export_format.roles == ("llm",) and (settings := documents.get("tokenizer_config.json")):
+      template = export_template.language_template(config, vocabulary.chat, vocabulary.controls)
+      settings |= dict(chat_template=template) if template else {}
   if export_format.processors:
-    template = "" if vocabulary is None else vocabulary.template
-    documents |= processor_files.processor_files(config, template)
+    chat = None if vocabulary is None else vocabulary.chat
+    documents |= processor_files.processor_files(config, chat)
   for name, content in documents.items():
     (out / name).write_text(json.dumps(content, indent=2) + "\n")
   for source, name in export_format.files:
     shutil.copy(EXPORT_KIT / source, out / name)
+
+
+def _vocabulary_documents(
+  out: Path, config: Mapping[str, Any], vocabulary: ExportVocabulary
+) -> dict[str, dict[str, Any]]:
+  """Settings of generation and of the tokenizer; those in `out` keep their other entries.
+
+  There is none of a tokenizer.model that came without its settings.
+  """
+  generation = _read_settings(out / "generation_config.json")
+  if generation:
+    generation["eos_token_id"] = list(vocabulary.stop)
+  else:
+    generation = processor_files.generation_config(vocabulary)
+  documents = {"generation_config.json": generation}
+  settings = _read_settings(out / "tokenizer_config.json")
+  if not settings and (out / "tokenizer.json").exists():
+    settings = processor_files.tokenizer_config(config, vocabulary)
+  if settings:
+    documents["tokenizer_config.json"] = settings
+  # Its template is in tokenizer_config.json, too. Other software would prefer the file.
+  (out / "chat_template.jinja").unlink(missing_ok=True)
+  return documents
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+  """The content of a JSON file; {} without one."""
+  return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def placeholder_ids(

@@ -24,6 +24,7 @@ from filax.convert import (
   tensor_plan,
   torch_files,
 )
+from filax.convert.export_template import TURN_START
 from filax.convert.import_inputs import PARTS, ImportRequest, open_inputs
 from filax.convert.output_folder import EXTRA_FILE, TOKENIZER_FILES, create_output_folder
 from filax.convert.report import ConversionReport
@@ -31,7 +32,6 @@ from filax.convert.tensor_map import TensorMapping
 from filax.convert.tensor_plan import TensorPlan, WeightSource
 from filax.models import components
 
-TURN_START = "<|im_start|>"  # Without it ChatML cannot be written.
 _WRONG_TOKENIZER = "Give --tokenizer the one that belongs to these weights."
 
 
@@ -107,14 +107,19 @@ def _own_writing(tokenizer: Any, is_alone: bool) -> dict[str, str]:
   """What the tokenizer's chat template changes in config.data.
 
   A vocabulary without the control tokens of ChatML, as that of Llama 3, needs the template itself.
-  is_alone: a language model alone was trained with the template, whose system turn may be another.
+  is_alone: a language model alone was trained with the template. If it is ChatML, its system turn
+  may be another; if it is not, the template itself is needed.
   """
   if tokenizer.chat is None:
     return {}
   if TURN_START not in tokenizer.controls:
     return dict(template="chat", system="")  # The template's own system turn, if it has one.
-  system = tokenizer.chat.own_system() if is_alone else None
-  return {} if system is None else dict(system=system)
+  if not is_alone:
+    return {}
+  system = tokenizer.chat.own_system()
+  if system is not None:
+    return dict(system=system)
+  return dict(template="chat", system="") if tokenizer.chat.writes_questions() else {}
 
 
 def _write_checkpoint(

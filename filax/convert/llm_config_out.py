@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from data_pipelines.text.chat_template import ChatTemplate
 from filax.convert.rope_config import LLAMA3_KEYS
 from filax.models import components
 from filax.ops import rope
@@ -19,7 +20,7 @@ class ExportVocabulary:
   stop: tuple[int, ...]
   controls: Mapping[str, int]
   start: int | None = None  # The id at the start of a text, for configs that need it.
-  template: str = ""  # The tokenizer's own chat template.
+  chat: ChatTemplate | None = None  # The tokenizer's own chat template.
 
 
 def llm_config(

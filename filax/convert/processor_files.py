@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import math
 from typing import Any
 
+from data_pipelines.text.chat_template import ChatTemplate
+from filax.convert import export_template
 from filax.convert.config_out import build_towers, image_grids
 from filax.convert.llm_config_out import ExportVocabulary
 
@@ -24,10 +26,12 @@ _CONTENTS_AS_TEXT = (  # Every message as a text, with its pictures first.
 )
 
 
-def processor_files(config: Mapping[str, Any], template: str = "") -> dict[str, dict[str, Any]]:
+def processor_files(
+  config: Mapping[str, Any], chat: ChatTemplate | None = None
+) -> dict[str, dict[str, Any]]:
   """File name -> processor settings for transformers 4 and 5.
 
-  template: the tokenizer's own chat template.
+  chat: the tokenizer's own chat template.
   """
   tower, _ = build_towers(config)
   pictures = dict(
@@ -60,34 +64,18 @@ def processor_files(config: Mapping[str, Any], template: str = "") -> dict[str, 
     "preprocessor_config.json": images,
     "video_preprocessor_config.json": videos,
     "processor_config.json": processor,
-    "chat_template.json": dict(chat_template=processor_template(config, template)),
+    "chat_template.json": dict(chat_template=processor_template(config, chat)),
   }
 
 
-def processor_template(config: Mapping[str, Any], template: str) -> str:
+def processor_template(config: Mapping[str, Any], chat: ChatTemplate | None) -> str:
   """The template by which a processor writes pictures and words.
 
   For config.data.template="chat" it is that of the tokenizer: contents become texts first.
   """
-  if config.get("data", {}).get("template") != "chat" or not template:
-    return chat_template(config)
-  return _CONTENTS_AS_TEXT + template
-
-
-def chat_template(config: Mapping[str, Any]) -> str:
-  """ChatML with pictures before the text and the trained system turn."""
-  system = config.get("data", {}).get("system", "")
-  first = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-  return (
-    "{% if messages and messages[0]['role'] != 'system' %}" + first + "{% endif %}"
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] in ('image', 'video') %}"
-    "<{{ part['type'] }}>\n{% endif %}{% endfor %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
-    "{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-  )
+  if config.get("data", {}).get("template") != "chat" or chat is None:
+    return export_template.chatml(config)
+  return _CONTENTS_AS_TEXT + export_template.own_template(config, chat)
 
 
 def generation_config(vocabulary: ExportVocabulary) -> dict[str, Any]:
@@ -112,5 +100,5 @@ def tokenizer_config(config: Mapping[str, Any], vocabulary: ExportVocabulary) ->
     pad_token=name_of_id.get(vocabulary.pad),
     padding_side="right",
     model_max_length=10**9,
-    chat_template=chat_template(config),
+    chat_template=export_template.chatml(config),
   )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Round trips, and the promise that text never becomes a control token."""
 
+import json
 import pickle
 
 from hypothesis import given
@@ -9,7 +10,6 @@ import pytest
 import tokenizers as hf
 
 from data_pipelines.text import tokenizer_folder, tokenizers
-from data_pipelines.text.chat_template import ChatTemplate
 from filax.testing import tiny_tokenizer
 
 NAMES = [
@@ -69,9 +69,43 @@ def test_the_end_token_of_a_released_tokenizer_ends_an_answer(byte_level):
   content = byte_level.content.decode()
   for name, other in (("<|im_end|>", "<|Assistant|>"), ("<|endoftext|>", "<|end_of_sentence|>")):
     content = content.replace(name, other)
-  chat = ChatTemplate("{{ messages[0].content }}", dict(eos_token="<|end_of_sentence|>"))
-  tokenizer = type(byte_level)(byte_level.path, content.encode(), chat)
+  ends = ["<|end_of_sentence|>"]
+  tokenizer = type(byte_level)(byte_level.path, content.encode(), None, ends)
   assert tokenizer.stop_ids == (tokenizer.special("<|end_of_sentence|>"),)
+
+
+@pytest.mark.parametrize(
+  "documents, expected",
+  [
+    ({"tokenizer_config.json": dict(eos_token="<tool_call>")}, 1),
+    ({"tokenizer_config.json": dict(eos_token=dict(content="?"))}, 1),  # An ordinary word.
+    ({"special_tokens_map.json": dict(eos_token="<tool_call>")}, 1),
+    ({"generation_config.json": dict(eos_token_id=[4, 5, 10**9])}, 2),
+    ({"generation_config.json": dict(eos_token_id=4), "config.json": dict(eos_token_id=5)}, 1),
+    ({"generation_config.json": {}, "config.json": dict(eos_token_id=[4, 5])}, 2),
+    ({"config.json": dict(text_config=dict(eos_token_id=4))}, 1),
+    ({"config.json": dict(eos_token_id=None)}, 0),
+    ({"tokenizer_config.json": dict(eos_token="<|im_end|>"), "config.json": []}, 0),
+  ],
+)
+def test_end_tokens_of_all_files_end_an_answer(documents, expected, byte_level, tmp_path):
+  """Also without a chat template. The saved copy knows them without these files."""
+  byte_level.save(tmp_path)
+  for name, content in documents.items():
+    (tmp_path / name).write_text(json.dumps(content))
+  tokenizer = tokenizers.load_tokenizer(tmp_path)
+  added = set(tokenizer.stop_ids) - set(byte_level.stop_ids)
+  assert len(added) == expected
+  tokenizer.save(tmp_path / "run")
+  assert tokenizers.load_tokenizer(tmp_path / "run").stop_ids == tokenizer.stop_ids
+  assert pickle.loads(pickle.dumps(tokenizer)).stop_ids == tokenizer.stop_ids
+
+
+def test_a_damaged_generation_config_is_named(byte_level, tmp_path):
+  byte_level.save(tmp_path)
+  (tmp_path / "generation_config.json").write_text("{")
+  with pytest.raises(ValueError, match=r"generation_config\.json beside it"):
+    tokenizers.load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "pieces"])

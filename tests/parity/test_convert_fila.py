@@ -18,6 +18,7 @@ import torch
 import transformers
 
 from data_pipelines.text import templates, tokenizers
+from data_pipelines.text.chat_template import ChatTemplate
 import filax
 from filax.checkpoint import store
 from filax.checkpoint.tree import flatten_tree
@@ -176,7 +177,9 @@ def test_the_prompt_of_a_chat_template_is_that_of_chat(
 
 
 def test_a_processor_writes_pictures_into_the_chat_template():
-  template = processor_files.processor_template(dict(data=dict(template="chat")), CHATML)
+  template = processor_files.processor_template(
+    dict(data=dict(template="chat")), ChatTemplate(CHATML, {})
+  )
   content = [dict(type="text", text="What is it?"), dict(type="video")]
   messages = [dict(role="user", content=content), dict(role="assistant", content="A dog.")]
   backend = tokenizers_library.Tokenizer(tokenizers_library.models.BPE())
