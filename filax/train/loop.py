@@ -151,11 +151,18 @@ def device_bytes(devices: Sequence[jax.Device] | None) -> float:
 
 
 def earlier_config(workdir: epath.PathLike) -> Config | None:
-  """The config of the workdir's newest checkpoint; None without one."""
-  try:
-    return store.read_config(workdir)
-  except FileNotFoundError:
-    return None
+  """The config of the workdir's newest checkpoint; None without one.
+
+  Process 0 reads it for all.
+  """
+
+  def read_text() -> str:
+    try:
+      return json.dumps(store.read_config(workdir))
+    except FileNotFoundError:
+      return json.dumps(None)
+
+  return json.loads(agreement.from_first(read_text))
 
 
 def count_steps(config: Config, pipeline: BatchSource) -> int:
