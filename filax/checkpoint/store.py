@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
 import dataclasses
 import functools
+import json
 import sys
 from typing import Any
 
@@ -40,6 +41,7 @@ from filax.checkpoint.tree import (
   select_leaves,
   unflatten_tree,
 )
+from filax.parallel import agreement
 
 FOLDER = run_folder.CHECKPOINTS  # Below the workdir.
 _GO_ON = "Look at the bucket and the network; the same command goes on from there."
@@ -245,6 +247,18 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
     except Damaged as error:
       _say_skipped(step, error)
   raise no_checkpoint(path)
+
+
+def agreed_config(path: epath.PathLike) -> dict[str, Any] | None:
+  """The `read_config` of process 0, on all processes; None without a checkpoint."""
+
+  def read_text() -> str:
+    try:
+      return json.dumps(read_config(path))
+    except FileNotFoundError:
+      return json.dumps(None)
+
+  return json.loads(agreement.from_first(read_text))
 
 
 def newest_step(path: epath.PathLike) -> epath.Path:

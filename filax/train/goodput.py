@@ -18,7 +18,7 @@ goodput.json in the workdir carries the seconds from start to start. It is writt
 records and at saves. The time of a killed process after its last write is not known.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import json
 import time
@@ -28,7 +28,8 @@ from etils import epath
 import jax
 
 from filax import files
-from filax.train.workdir import fetch_file, local_folder, publish_file
+from filax.checkpoint.lease import Lost
+from filax.train.workdir import Publisher, fetch_file, local_folder
 
 START = "start"
 RESTORE = "restore"
@@ -120,12 +121,12 @@ class GoodputFile:
   """goodput.json of a workdir, which process 0 reads and writes."""
 
   def __init__(
-    self, workdir: epath.PathLike, clock: PhaseClock, check: Callable[[], None] = lambda: None
+    self, workdir: epath.PathLike, clock: PhaseClock, publisher: Publisher | None = None
   ):
-    """check: raises if nothing may be written now."""
+    """publisher: checks the lease, and copies the file to a bucket."""
     self.clock = clock
     self._workdir = workdir
-    self._check = check
+    self._publisher = publisher or Publisher(workdir)
     self._saves: dict[str, float] = {}  # Step of a checkpoint -> step seconds until then.
     self._written = 0.0
 
@@ -158,17 +159,19 @@ class GoodputFile:
   def write(self) -> None:
     """Writes the file.
 
-    A full disk is reported once and does not end the run.
+    A full disk is reported once and does not end the run. Raises lease.Lost.
     """
     if jax.process_index():
       return
-    self._check()
     content = dict(seconds=self.clock.seconds(), saves=self._saves)
     path = local_folder(self._workdir) / FILE
     try:
+      self._publisher.check()
       with files.write_atomically(path) as file:
         file.write(json.dumps(content).encode() + b"\n")
-      publish_file(self._workdir, path)
+      self._publisher.publish(path)
+    except Lost:
+      raise
     except OSError as error:
       files.report_unwritable(path.parent, error)
     self._written = time.monotonic()
@@ -179,8 +182,9 @@ def read_goodput(workdir: epath.PathLike) -> dict[str, Any] | None:
 
   A damaged file is reported and counts as missing.
   """
-  path = fetch_file(workdir, FILE)
+  path = local_folder(workdir) / FILE
   try:
+    path = fetch_file(workdir, FILE)
     parsed = json.loads(path.read_bytes())
     seconds = {phase: float(parsed["seconds"][phase]) for phase in PHASES}
     saves = {str(step): float(value) for step, value in parsed["saves"].items()}

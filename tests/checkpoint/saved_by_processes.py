@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Saves the same arrays on any mesh of four devices, in one process or in two; a script of a test.
 
-python saved_by_processes.py FOLDER: saves the steps 1 to 3, restores and prints the step. The second
-of two processes (FILAX_COORDINATOR) first restores from copies of FOLDER, which differ as views of a
-network file system may. Then the storage gives it back other bytes for step 2.
+python saved_by_processes.py FOLDER: saves the steps 1 to 3, restores and prints the step. The
+second of two processes (FILAX_COORDINATOR) first restores from copies of FOLDER, which differ as
+views of a network file system may. Then the storage gives it back other bytes for step 2.
 """
 
 import pathlib
