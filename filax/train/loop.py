@@ -195,9 +195,10 @@ def make_tracker(
   clock: goodput.PhaseClock,
   publisher: Publisher,
 ) -> Tracker:
-  """The tracker of a run; `clock` gets the seconds of earlier starts."""
+  """The tracker of a run; `clock` and `meter` get what earlier starts counted."""
   spent = goodput.GoodputFile(run.workdir, clock, publisher)
   spent.resume(run.first)
+  meter.add_earlier(spent.counts_until(run.first))
   return Tracker(log, meter, run.config["log_every"], spent)
 
 

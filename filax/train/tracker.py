@@ -140,7 +140,7 @@ class Tracker(hooks.Hook):
     self._log.write_record(record)
 
   def save(self, number: int) -> None:
-    self._spent.note_save(number)
+    self._spent.note_save(number, self._meter.counts())
 
   def end(self, error: BaseException | None) -> None:
     self._spent.write()
