@@ -19,6 +19,7 @@ from etils import epath
 import jax
 
 from filax.checkpoint import storage
+from filax.parallel import agreement
 
 FILE = "best.json"  # Below the workdir.
 
@@ -65,12 +66,21 @@ class BestCheckpoint:
     return self._best
 
   def reload(self) -> None:
-    """Reads best.json again; a damaged one counts as none, with a message."""
+    """Reads best.json again on process 0, for all processes.
+
+    A damaged one counts as none, with a message.
+    """
+    record = json.loads(agreement.from_first(self._read_text))
+    self._best = None if record is None else BestStep(**record)
+
+  def _read_text(self) -> str:
+    """The JSON of best.json; that of None without a sound file."""
     try:
-      self._best = read_best(self._file)
+      best = read_best(self._file)
     except ValueError as error:
       print(error, file=sys.stderr, flush=True)
-      self._best = None
+      best = None
+    return json.dumps(best and dataclasses.asdict(best))
 
   def protects(self, step: int) -> bool:
     """Whether the checkpoint of a step must stay."""

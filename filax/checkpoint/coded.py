@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 import jax
 
-from filax.checkpoint import store
+from filax.checkpoint import steps, store
 from filax.checkpoint.tree import flatten_tree, select_leaves, unflatten_tree
 from filax.models import lora, quantised
 from filax.models.lora import KERNEL, DenseKernel
@@ -31,7 +31,7 @@ def read_coded(
   if not kernels:
     params, missing, extra = store.restore_params(path, unflatten_tree(wanted))
     return flatten_tree(params), missing, extra
-  for step in store.steps_to_try(path):
+  for step in steps.steps_to_try(path):
     with contextlib.suppress(store.NoCheckpoint):  # It is damaged, or its run has removed it.
       return _read_step(step, wanted, kernels, kind)
   raise store.no_checkpoint(path)

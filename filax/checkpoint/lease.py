@@ -2,7 +2,8 @@
 """The lease of a workdir, which only one run may write to.
 
 The holder increments a number in workdir/lease.json. Other runs watch that number by their own
-monotonic clock, so clocks of different hosts are never compared.
+monotonic clock, so clocks of different hosts are never compared. A folder may be copied with its
+lease: the number of the copy stands still, and on the host of the holder it is recognised at once.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import time
 from etils import epath
 
 from filax.checkpoint import owner, small_file
+from filax.files import is_bucket
 
 FILE_NAME = "lease.json"
 STALE_SECONDS = 60.0
@@ -55,7 +57,8 @@ class Lease:
     self._name = file_name
     self._knob = knob
     self._file = small_file.open_small_file(workdir, file_name)
-    self._owner = owner.this_process(stale_seconds)
+    place = "" if is_bucket(workdir) else os.path.realpath(workdir)
+    self._owner = owner.this_process(stale_seconds, place)
     self._ended = threading.Event()
     self._beating = threading.Lock()  # Held during each write of this run.
     self._thread: threading.Thread | None = None
@@ -137,19 +140,49 @@ class Lease:
 
     Returns False if it must continue waiting. Raises Held if the holder still runs.
     """
-    if holder is not None and owner.is_alive(holder):
+    if holder is not None and owner.is_alive(holder) and self._is_file_of(holder):
       raise self._held(str(holder))
     unchanged = watch.seconds_unchanged(content)
     is_dead = holder is not None and owner.is_dead(holder)
-    if is_dead or unchanged > stale:
+    is_copy = holder is not None and self._is_copied_from(holder)
+    if is_dead or is_copy or unchanged > stale:
       if self._file.swap(content, self._owner.to_bytes()):
-        self._report(f"Taking over {self.workdir} from {_name(holder)}.")
+        reason = f"; it is a copy of {holder.path}" if is_copy and holder else ""
+        self._report(f"Taking over {self.workdir} from {_name(holder)}{reason}.")
         return True
       if unchanged > 2 * stale:
         raise self._held(f"{_name(holder)}, and cannot be taken over")
     elif watch.changes:
       raise self._held(_name(holder))
     return False
+
+  def _is_file_of(self, holder: owner.Owner) -> bool:
+    """Whether a process of this host holds this file, not one that it was copied from."""
+    if not holder.path:
+      return True
+    facts = self._facts_of_files(holder)
+    return facts is not None and os.path.samestat(*facts)
+
+  def _is_copied_from(self, holder: owner.Owner) -> bool:
+    """Whether this file certainly was copied, with its folder, from the one that is held.
+
+    Files of two devices may still be one, on a network file system that is mounted twice.
+    """
+    if not holder.path or not owner.is_visible(holder):
+      return False
+    facts = self._facts_of_files(holder)
+    if facts is None:
+      return False
+    theirs, ours = facts
+    return theirs.st_dev == ours.st_dev and theirs.st_ino != ours.st_ino
+
+  def _facts_of_files(self, holder: owner.Owner) -> tuple[os.stat_result, os.stat_result] | None:
+    """(facts of the holder's lease file, facts of this one); None if there is none."""
+    try:
+      theirs = os.stat(os.path.join(holder.path, self._name))
+      return theirs, os.stat(os.path.join(self.workdir, self._name))
+    except OSError:
+      return None
 
   def _held(self, by: str) -> Held:
     return Held(

@@ -3,18 +3,21 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import datetime
 import json
 
 from etils import epath
 import jax
 from jaxtyping import PyTree
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_manager import CheckpointInfo
 
 from filax.checkpoint import digest, record, storage
 from filax.checkpoint.base import BaseReference, is_pinned
 from filax.checkpoint.best import BestCheckpoint
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.tree import flatten_tree
+from filax.parallel import agreement
 
 
 def checkpoint_manager(
@@ -89,6 +92,20 @@ class _Manager(ocp.CheckpointManager):
 
   def reached_preemption(self, step: int) -> bool:
     return False
+
+  def _load_checkpoint_infos(self, skip_metadata_read: bool = False):
+    """The steps that process 0 lists, on all processes.
+
+    Others may see an older list, and would then leave a save to process 0 alone.
+    """
+    if jax.process_count() == 1:
+      return super()._load_checkpoint_infos(skip_metadata_read)
+    infos = []
+    if jax.process_index() == 0:
+      infos = super()._load_checkpoint_infos(skip_metadata_read)
+    steps = agreement.share_texts(json.dumps([info.step for info in infos]))[0]
+    unknown = datetime.datetime.min
+    return [CheckpointInfo(step, unknown, metrics=None) for step in json.loads(steps)]
 
   def _finalize_checkpoint(self, step: int) -> None:
     """Raises SaveFailed if the step was not written.

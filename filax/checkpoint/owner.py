@@ -17,6 +17,7 @@ import uuid
 from filax import processes
 
 RECORD_BYTES = 1024  # Stored size of a record: rewriting it never grows the file.
+_LONGEST_PATH = 400  # Of a record; a longer one is left out.
 _PROC = pathlib.Path("/proc")
 _STOPPED_STATES = ("T", "t")  # By a signal, or by a debugger.
 
@@ -34,6 +35,7 @@ class Owner:
   since: str  # Only for messages: wall clocks are never compared.
   stale_seconds: float  # The owner has ended if its number stands still for this long.
   beat: int = 0
+  path: str = ""  # Of the folder as the owner's host names it; "" for a bucket.
 
   def to_bytes(self) -> bytes:
     """JSON, padded to RECORD_BYTES."""
@@ -44,8 +46,11 @@ class Owner:
     return f"process {self.pid} on host {self.host}, since {self.since}"
 
 
-def this_process(stale_seconds: float) -> Owner:
-  """An owner record for a new run of this process."""
+def this_process(stale_seconds: float, path: str = "") -> Owner:
+  """An owner record for a new run of this process.
+
+  path: of the folder it owns.
+  """
   pid = os.getpid()
   started = str(processes.process_start(pid) or "")
   return Owner(
@@ -57,13 +62,14 @@ def this_process(stale_seconds: float) -> Owner:
     namespace=_namespace(),
     since=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     stale_seconds=stale_seconds,
+    path=path if len(path) <= _LONGEST_PATH else "",
   )
 
 
 def decode_owner(data: bytes) -> Owner | None:
   """The owner in a lease file; None for invalid bytes."""
   try:
-    values = json.loads(data)
+    values = {"path": "", **json.loads(data)}  # Earlier versions wrote no path.
     return Owner(**values) if _is_record(values) else None
   except (ValueError, TypeError, RecursionError):
     return None
@@ -71,7 +77,7 @@ def decode_owner(data: bytes) -> Owner | None:
 
 def is_dead(owner: Owner) -> bool:
   """Whether the owner certainly is an ended process of this host."""
-  if not _is_visible(owner):
+  if not is_visible(owner):
     return False
   return not processes.process_runs(owner.pid, int(owner.started or 0))
 
@@ -81,16 +87,14 @@ def is_alive(owner: Owner) -> bool:
 
   False for one that is stopped.
   """
-  if not _is_visible(owner) or is_dead(owner):
+  if not is_visible(owner) or is_dead(owner):
     return False
   if processes.process_state(owner.pid) in _STOPPED_STATES:
     return False
   return not processes.is_ending(owner.pid)
 
 
-def _is_record(values: Any) -> bool:
-  if not isinstance(values, Mapping):
-    return False
+def _is_record(values: Mapping[str, Any]) -> bool:
   for field in dataclasses.fields(Owner):
     kinds = (int, float) if field.type is float else field.type
     if not isinstance(values.get(field.name), kinds):  # type: ignore[arg-type]  # Classes, no text.
@@ -100,7 +104,7 @@ def _is_record(values: Any) -> bool:
   return values["pid"] > 0 and values["stale_seconds"] > 0
 
 
-def _is_visible(owner: Owner) -> bool:
+def is_visible(owner: Owner) -> bool:
   """Whether the owner's process number means the same process here.
 
   Equal host names alone prove nothing: containers and machines share names.

@@ -34,6 +34,18 @@ def step_folders(path: Path | epath.Path) -> Sequence[Path | epath.Path]:
   return sorted(steps, key=lambda step: int(step.name), reverse=True)
 
 
+def step_folder(path: epath.Path, name: str) -> epath.Path:
+  """The folder of the step `name`, whether it can be seen or not.
+
+  path: as for `step_folders`, of which one is this step.
+  """
+  if path.name == BEST and not path.exists():
+    return path.parent / CHECKPOINTS / name
+  if (path / CHECKPOINTS).exists():
+    return path / CHECKPOINTS / name
+  return path if path.name == name else path / name
+
+
 def set_aside(step: epath.Path) -> None:
   """Renames the folder of a damaged checkpoint.
 

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from filax.checkpoint import averages, base, merged, orbax_items, record, verify
 from filax.checkpoint.record import Damaged, Record
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
+from filax.parallel import agreement
 
 
 class OtherArrays(ValueError):
@@ -91,7 +92,26 @@ def _placed(leaf, dtype):
 
 
 def header(path: epath.Path) -> tuple[Record, dict[str, Any], dict[str, Any]]:
-  """(record, config, path -> metadata of every leaf), checked against each other."""
+  """(record, config, path -> metadata of every leaf), checked against each other.
+
+  Raises Damaged on all processes if one of them reads it so.
+  """
+  failure = ""
+  content = None
+  try:
+    content = _header(path)
+  except Damaged as error:
+    failure = str(error)
+  failures = agreement.share_texts(failure)
+  for process, text in enumerate(failures):
+    if text:
+      raise Damaged(failure or f"process {process} finds that {text}")
+  assert content is not None
+  return content
+
+
+def _header(path: epath.Path) -> tuple[Record, dict[str, Any], dict[str, Any]]:
+  """`header`, as this process reads it."""
   written, config = record.read_record(path)
   with record.damage("its list of arrays cannot be read"):
     stored = flatten_tree(orbax_items.array_handler().metadata(path / "state").tree)

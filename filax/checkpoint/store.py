@@ -12,10 +12,11 @@ read or whose digests differ, is skipped. Inference reads and checks only `confi
 `state/params` or the averages.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
 import dataclasses
 import functools
+import json
 import sys
 from typing import Any
 
@@ -24,9 +25,8 @@ import jax
 from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
-from filax import files
 from filax.checkpoint import base as base_lib
-from filax.checkpoint import merged, orbax_items, record, run_folder, step_arrays, storage
+from filax.checkpoint import merged, orbax_items, record, run_folder, step_arrays, steps, storage
 from filax.checkpoint.base import BaseReference
 from filax.checkpoint.best import BestCheckpoint, BestStep
 from filax.checkpoint.digest import digests as digests
@@ -41,6 +41,7 @@ from filax.checkpoint.tree import (
   select_leaves,
   unflatten_tree,
 )
+from filax.parallel import agreement
 
 FOLDER = run_folder.CHECKPOINTS  # Below the workdir.
 _GO_ON = "Look at the bucket and the network; the same command goes on from there."
@@ -78,7 +79,7 @@ class Checkpoints:
     nothing may be written now. best_metric: the score whose best checkpoint is kept as well, as in
     config.best.
     """
-    self.folder = _absolute(workdir) / FOLDER
+    self.folder = steps.absolute(workdir) / FOLDER
     self._check = check
     self._check()
     on_one_process(self._clean)  # Otherwise another process could see files vanish.
@@ -107,7 +108,7 @@ class Checkpoints:
 
   def _failure(self) -> str:
     newest = "there is no whole one yet"
-    for step in _newest_first(self.folder):
+    for step in steps.newest_first(self.folder):
       if (step / "data" / "metadata").exists():
         newest = f"that of step {step.name} is whole"
         break
@@ -199,7 +200,7 @@ class Checkpoints:
     with a message, and the one before is used. Raises ValueError if a checkpoint is of a newer
     format, and OtherArrays if it does not fit `like`.
     """
-    for path in _newest_first(self.folder):
+    for path in steps.agreed_steps(self.folder):
       try:
         restored, self._before = _restore(path, like)
         return restored
@@ -212,7 +213,7 @@ class Checkpoints:
 
 def exists(workdir: epath.PathLike) -> bool:
   """Whether a run folder has a checkpoint, good or not."""
-  folder = _absolute(workdir) / FOLDER
+  folder = steps.absolute(workdir) / FOLDER
   return any(path.name.isdigit() for path in _listing(folder))
 
 
@@ -226,7 +227,7 @@ def restore_params(
   that the checkpoint lacks; params does not have them. extra: leaves of the checkpoint that are not
   read. Raises ValueError if a shape differs, and OSError if no checkpoint can be read.
   """
-  for step in steps_to_try(path):
+  for step in steps.agreed_steps(path):
     try:
       return _restore_params(step, like)
     except Damaged as error:
@@ -239,13 +240,25 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
 
   Tuples are lists.
   """
-  for step in steps_to_try(path):
+  for step in steps.steps_to_try(path):
     try:
       _, config = record.read_record(step)
       return config
     except Damaged as error:
       _say_skipped(step, error)
   raise no_checkpoint(path)
+
+
+def agreed_config(path: epath.PathLike) -> dict[str, Any] | None:
+  """The `read_config` of process 0, on all processes; None without a checkpoint."""
+
+  def read_text() -> str:
+    try:
+      return json.dumps(read_config(path))
+    except FileNotFoundError:
+      return json.dumps(None)
+
+  return json.loads(agreement.from_first(read_text))
 
 
 def newest_step(path: epath.PathLike) -> epath.Path:
@@ -255,7 +268,7 @@ def newest_step(path: epath.PathLike) -> epath.Path:
 
   Raises OSError if there is none.
   """
-  for step in steps_to_try(path):
+  for step in steps.steps_to_try(path):
     if base_lib.checkpoint_hash(step):
       return step
   raise no_checkpoint(path)
@@ -281,7 +294,7 @@ def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epat
 
   config.init_from and inference can read such a folder.
   """
-  folder = _absolute(workdir) / FOLDER
+  folder = steps.absolute(workdir) / FOLDER
   with orbax_items.checkpoint_manager(folder) as manager:
     items = orbax_items.checkpoint_items({"params": params}, 0, 0, "", config)
     manager.save(0, args=items)
@@ -339,43 +352,10 @@ def _restore_params(path: epath.Path, like: PyTree | None) -> tuple[PyTree, list
   return unflatten_tree(params), sorted(wanted.keys() - params.keys()), extra
 
 
-def _newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
-  """The step folders of `path`, newest first.
-
-  path: a workdir, its checkpoints folder, or a step.
-  """
-  return run_folder.step_folders(_absolute(path))
-
-
-def steps_to_try(path: epath.PathLike) -> Iterator[epath.Path]:
-  """Yields the newest untried step of `path`, until none is left.
-
-  The steps are listed again each time, because an active run writes and removes steps meanwhile.
-  """
-  tried: set[epath.Path] = set()
-  while True:
-    untried = [step for step in _newest_first(path) if step not in tried]
-    if not untried:
-      return
-    tried.add(untried[0])
-    yield untried[0]
-
-
 def _say_skipped(step: epath.Path, error: Damaged) -> None:
   """Says that a step is damaged, unless its run removed it meanwhile."""
   if step.exists():
     say(f"Skipping {step}: {error}")
-
-
-def _absolute(path: epath.PathLike) -> epath.Path:
-  """The absolute path, `~` expanded, which Orbax needs.
-
-  Raises ValueError for a bucket whose package is missing, OSError for one that does not answer.
-  """
-  storage.check_scheme(path)
-  storage.check_reachable(path)
-  storage.forget_listings(path)
-  return epath.Path(files.absolute(path))
 
 
 def _listing(folder: epath.Path) -> list[epath.Path]:

@@ -83,11 +83,15 @@ class TrainingEvaluations(Hook):
   def lacks_scores(self, number: int) -> bool:
     if number != self._run.first or not number:
       return False
+    return bool(agreement.from_first(lambda: self._due_without_result(number)))
+
+  def _due_without_result(self, number: int) -> str:
+    """The name of an evaluation that is due and has no result; "" without one."""
     for evaluation in self._evaluations:
       result = self._folder / str(number) / evaluation.name / RESULT
       if self._is_due(evaluation, number) and not result.exists():
-        return True
-    return False
+        return evaluation.name
+    return ""
 
   def evaluate(self, number: int, state: TrainState) -> dict[str, float]:
     self._results = {}

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from data_pipelines.text import tokenizer_folder, tokenizers
 from filax import compilation_cache, files
-from filax.checkpoint import coded, safe_files, storage, store
+from filax.checkpoint import coded, safe_files, steps, storage, store
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.checkpoint.tuples import as_tuples
 from filax.infer import text_only
@@ -159,7 +159,7 @@ def load(
   path = epath.Path(files.absolute(path))
   storage.check_readable(path)
   safe_files.check_checkpoint(path)
-  for step in store.steps_to_try(path):
+  for step in steps.steps_to_try(path):
     with contextlib.suppress(store.NoCheckpoint):  # It is damaged, or its run has removed it.
       model, params, processor = _load_step(step, mesh, param_dtype, dtype, quantise, components)
       return Session(model, params, dataclasses.replace(processor, source=source))

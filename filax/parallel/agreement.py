@@ -8,7 +8,7 @@ that little is sent even for millions of media. All of it goes through filax.par
 before anything is compiled.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import hashlib
 import itertools
 import json
@@ -69,6 +69,16 @@ def share_texts(text: str) -> list[str]:
   Waits for all processes, so each must call this equally often.
   """
   return _collect("texts", _text_rounds, text)
+
+
+def from_first(make: Callable[[], str]) -> str:
+  """The text that `make` gives on process 0, on all processes.
+
+  For what depends on files, a clock or the environment, which hosts may see differently. Waits for
+  all processes, so each must call this equally often.
+  """
+  is_first = not key_value.connected() or key_value.index() == 0
+  return share_texts(make() if is_first else "")[0]
 
 
 def share_outcomes(error: str) -> list[str]:

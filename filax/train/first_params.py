@@ -17,6 +17,7 @@ from filax.checkpoint.tuples import as_tuples
 from filax.models import components, lora, quantised
 from filax.models.adapted import Adaptation
 from filax.models.lora import KERNEL
+from filax.parallel import agreement
 
 Leaves = dict[str, jax.Array]  # By path.
 _UNSEEN = ("theta", "eps", "yarn", "stretch")  # Settings that the shapes of weights do not show.
@@ -84,21 +85,25 @@ def _check_scales(leaves: Leaves, adaptation: Adaptation, source: str) -> None:
 
 
 def _pinned_step(source: str, saved: store.Checkpoints) -> epath.Path:
-  """The newest step of `source`, pinned before it is read.
+  """The newest step of `source` that process 0 sees, pinned before it is read.
 
   The run of `source` may go on, and remove steps while they are read.
   """
-  while True:
-    step = store.newest_step(source)
-    is_pinned = base.pin(step, saved.folder.parent)
-    if base.checkpoint_hash(step):  # It was not removed before it was pinned.
-      break
-  if not is_pinned:
-    say(
-      f"  {step} cannot be pinned: its folder is read-only. Its run must keep it (config.keep), "
-      "for the adapters need it."
-    )
-  return step
+
+  def pin_newest() -> str:
+    while True:
+      step = store.newest_step(source)
+      is_pinned = base.pin(step, saved.folder.parent)
+      if base.checkpoint_hash(step):  # It was not removed before it was pinned.
+        break
+    if not is_pinned:
+      say(
+        f"  {step} cannot be pinned: its folder is read-only. Its run must keep it (config.keep), "
+        "for the adapters need it."
+      )
+    return str(step)
+
+  return epath.Path(agreement.from_first(pin_newest))
 
 
 def complete_from_base(

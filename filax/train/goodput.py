@@ -14,11 +14,12 @@ Every second counts for one phase:
 
 The goodput is the share of `step`. The time between two starts does not count.
 
-goodput.json in the workdir carries the seconds from start to start. It is written every 10 s, at
+goodput.json in the workdir carries the seconds from start to start, and what was counted until each
+checkpoint. It is written every 10 s, at
 records and at saves. The time of a killed process after its last write is not known.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import json
 import time
@@ -28,7 +29,8 @@ from etils import epath
 import jax
 
 from filax import files
-from filax.train.workdir import fetch_file, local_folder, publish_file
+from filax.checkpoint.lease import Lost
+from filax.train.workdir import Publisher, fetch_file, local_folder
 
 START = "start"
 RESTORE = "restore"
@@ -120,13 +122,14 @@ class GoodputFile:
   """goodput.json of a workdir, which process 0 reads and writes."""
 
   def __init__(
-    self, workdir: epath.PathLike, clock: PhaseClock, check: Callable[[], None] = lambda: None
+    self, workdir: epath.PathLike, clock: PhaseClock, publisher: Publisher | None = None
   ):
-    """check: raises if nothing may be written now."""
+    """publisher: checks the lease, and copies the file to a bucket."""
     self.clock = clock
     self._workdir = workdir
-    self._check = check
+    self._publisher = publisher or Publisher(workdir)
     self._saves: dict[str, float] = {}  # Step of a checkpoint -> step seconds until then.
+    self._counts: dict[str, dict[str, int]] = {}  # Step of a checkpoint -> counts until then.
     self._written = 0.0
 
   def resume(self, first: int) -> None:
@@ -140,15 +143,22 @@ class GoodputFile:
     content = read_goodput(self._workdir)
     if content is not None:
       self._saves = content["saves"]
+      self._counts = content["counts"]
       self.clock.add_earlier(seconds_after_restart(content["seconds"], self._saves, first))
     self.write()
 
-  def note_save(self, step: int) -> None:
-    """Notes the seconds until a checkpoint."""
+  def note_save(self, step: int, counts: Mapping[str, int]) -> None:
+    """Notes the seconds, and the counts of the meter, until a checkpoint."""
     self._saves[str(step)] = self.clock.seconds()[STEP]
-    for old in list(self._saves)[:-_SAVES]:
-      del self._saves[old]
+    self._counts[str(step)] = dict(counts)
+    for by_step in (self._saves, self._counts):
+      for old in list(by_step)[:-_SAVES]:
+        del by_step[old]
     self.write()
+
+  def counts_until(self, step: int) -> dict[str, int]:
+    """The counts until a checkpoint; {} if they are unknown."""
+    return self._counts.get(str(step), {})
 
   def write_if_due(self) -> None:
     """Writes the file if it was not written for some seconds."""
@@ -158,17 +168,19 @@ class GoodputFile:
   def write(self) -> None:
     """Writes the file.
 
-    A full disk is reported once and does not end the run.
+    A full disk is reported once and does not end the run. Raises lease.Lost.
     """
     if jax.process_index():
       return
-    self._check()
-    content = dict(seconds=self.clock.seconds(), saves=self._saves)
+    content = dict(seconds=self.clock.seconds(), saves=self._saves, counts=self._counts)
     path = local_folder(self._workdir) / FILE
     try:
+      self._publisher.check()
       with files.write_atomically(path) as file:
         file.write(json.dumps(content).encode() + b"\n")
-      publish_file(self._workdir, path)
+      self._publisher.publish(path)
+    except Lost:
+      raise
     except OSError as error:
       files.report_unwritable(path.parent, error)
     self._written = time.monotonic()
@@ -179,17 +191,21 @@ def read_goodput(workdir: epath.PathLike) -> dict[str, Any] | None:
 
   A damaged file is reported and counts as missing.
   """
-  path = fetch_file(workdir, FILE)
+  path = local_folder(workdir) / FILE
   try:
+    path = fetch_file(workdir, FILE)
     parsed = json.loads(path.read_bytes())
     seconds = {phase: float(parsed["seconds"][phase]) for phase in PHASES}
     saves = {str(step): float(value) for step, value in parsed["saves"].items()}
+    counts = {}
+    for step, by_name in parsed.get("counts", {}).items():
+      counts[str(step)] = {name: int(count) for name, count in by_name.items()}
   except FileNotFoundError:
     return None
   except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
     files.report_damage(path, error)
     return None
-  return dict(seconds=seconds, saves=saves)
+  return dict(seconds=seconds, saves=saves, counts=counts)
 
 
 def seconds_after_restart(

@@ -8,18 +8,16 @@ from collections.abc import Iterator
 import contextlib
 import json
 import socket
-import time
 
 from etils import epath
 import jax
 
+from filax.checkpoint import steps
 from filax.checkpoint.lease import FILE_NAME, Held, Lease, holder_run
 from filax.checkpoint.store import say
 from filax.parallel import key_value
 
 _KEY = "filax/lease"
-_SEEN_SECONDS = 90.0  # NFS shows a new file on other hosts after up to a minute.
-_LOOK_SECONDS = 0.2
 
 
 class Unshared(OSError):
@@ -61,12 +59,9 @@ def _tell_others(workdir: epath.PathLike) -> Iterator[Lease]:
 
 def _check_shared(workdir: epath.PathLike, run: str) -> None:
   """Waits until this process sees the lease of `run`. Raises Unshared."""
-  deadline = time.monotonic() + _SEEN_SECONDS
-  while holder_run(workdir) != run:
-    if time.monotonic() > deadline:
-      raise Unshared(
-        f"--workdir {workdir} of process {jax.process_index()} ({socket.gethostname()}) is not the "
-        f"folder of process 0, whose {FILE_NAME} is not in it. Set --workdir to one folder that "
-        "all hosts share, or to a bucket."
-      )
-    time.sleep(_LOOK_SECONDS)
+  if not steps.waits_until_seen(lambda: holder_run(workdir) == run):
+    raise Unshared(
+      f"--workdir {workdir} of process {jax.process_index()} ({socket.gethostname()}) is not the "
+      f"folder of process 0, whose {FILE_NAME} is not in it. Set --workdir to one folder that "
+      "all hosts share, or to a bucket."
+    )

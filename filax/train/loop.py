@@ -44,6 +44,7 @@ from filax.train.step_bar import StepBar
 from filax.train.supervision import Supervision
 from filax.train.tracker import MetricsLog, Tracker, open_log, read_scores
 from filax.train.watchdog import Watchdog
+from filax.train.workdir import Publisher
 
 _LONG_STEP_SECONDS = 5.0  # A step is not queued behind one that takes longer.
 _COMPILE_SECONDS = 24 * 3600.0  # Longest wait for the slowest process to compile.
@@ -98,9 +99,10 @@ def train_pipeline(
     say_if_done(int(jax.device_get(state.step)), steps, config["steps"])
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
-    log = stack.enter_context(open_log(run, check_lease))
+    publisher = stack.enter_context(Publisher(workdir, check_lease))
+    log = stack.enter_context(open_log(run, publisher))
     saved.recover_best(functools.partial(read_scores, workdir))
-    tracker = make_tracker(run, log, make_meter(run, costs, compilations), clock, check_lease)
+    tracker = make_tracker(run, log, make_meter(run, costs, compilations), clock, publisher)
     if signals is None:
       signals = stack.enter_context(Signals())
     signals.defer()
@@ -137,7 +139,7 @@ def choose_open_settings(
 
   The choice is printed. A run that resumes keeps the choice of its checkpoint if it fits.
   """
-  earlier = earlier_config(workdir) if settings_left_open(config).any else None
+  earlier = store.agreed_config(workdir) if settings_left_open(config).any else None
   setup = prepare(config, steps, devices, device_bytes(devices), earlier)
   if setup.fit is not None:
     say(f"Chosen: {setup.fit.line()}")
@@ -148,14 +150,6 @@ def device_bytes(devices: Sequence[jax.Device] | None) -> float:
   """The memory of the smallest device of all processes."""
   usable = chips.usable_bytes(jax.devices() if devices is None else devices)
   return min(map(float, agreement.share_texts(repr(usable))))
-
-
-def earlier_config(workdir: epath.PathLike) -> Config | None:
-  """The config of the workdir's newest checkpoint; None without one."""
-  try:
-    return store.read_config(workdir)
-  except FileNotFoundError:
-    return None
 
 
 def count_steps(config: Config, pipeline: BatchSource) -> int:
@@ -199,11 +193,12 @@ def make_tracker(
   log: MetricsLog,
   meter: metrics.Meter,
   clock: goodput.PhaseClock,
-  check: Callable[[], None],
+  publisher: Publisher,
 ) -> Tracker:
-  """The tracker of a run; `clock` gets the seconds of earlier starts."""
-  spent = goodput.GoodputFile(run.workdir, clock, check)
+  """The tracker of a run; `clock` and `meter` get what earlier starts counted."""
+  spent = goodput.GoodputFile(run.workdir, clock, publisher)
   spent.resume(run.first)
+  meter.add_earlier(spent.counts_until(run.first))
   return Tracker(log, meter, run.config["log_every"], spent)
 
 

@@ -94,7 +94,7 @@ class Meter:
 
   Rates are those since the previous record. Time spent compiling is left out of the rates.
   `num_bad` is the number of bad samples so far, `idle_steps` that of steps without a supervised
-  token. Such a step has no loss and no accuracy: they are None.
+  token, both over all starts of the run. Such a step has no loss and no accuracy: they are None.
   """
 
   def __init__(self, steps: int, costs: Costs | None, peak: float | None, compilations):
@@ -104,6 +104,7 @@ class Meter:
     self.peak = peak and peak * 1e12 * jax.device_count()
     self.totals = dict.fromkeys(SUMS, 0.0)
     self.idle_steps = 0  # Without a supervised token.
+    self._earlier: Mapping[str, int] = {}  # Counts of earlier starts.
     self.seconds = 0.0  # Since the meter was made, without compilation.
     self._window = dict.fromkeys(SUMS, 0.0)
     self._window_steps = 0
@@ -117,6 +118,15 @@ class Meter:
     for key in SUMS:
       self._window[key] += metrics[key]
       self.totals[key] += metrics[key]
+
+  def add_earlier(self, counts: Mapping[str, int]) -> None:
+    """Adds the `counts` of earlier starts."""
+    self._earlier = counts
+
+  def counts(self) -> dict[str, int]:
+    """Bad samples and idle steps of all starts."""
+    here = dict(num_bad=int(self.totals["num_bad"]), idle_steps=self.idle_steps)
+    return {name: count + self._earlier.get(name, 0) for name, count in here.items()}
 
   def record(self, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
     """The record of `step`; starts the next window.
@@ -143,9 +153,7 @@ class Meter:
     record["mfu"] = flops / seconds / self.peak if flops and self.peak else None
     record["eta_seconds"] = (self.steps - step) * seconds / count
     record["compilations"] = self.compilations.count
-    record["num_bad"] = int(self.totals["num_bad"])
-    record["idle_steps"] = self.idle_steps
-    return record
+    return record | self.counts()
 
   def lap(self) -> float:
     """Seconds since the last call, without compilation; added to `seconds`."""

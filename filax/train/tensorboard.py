@@ -1,28 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
 """The writer of TensorBoard's files, imported without PyTorch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import pathlib
 import sys
+import time
 from typing import Any
 
 
-def open_writer(folder: pathlib.Path, first: int) -> Any:
-  """A tensorboardX.SummaryWriter into `folder`.
+class EventFile:
+  """A new file of events in a folder, each on disk when it is added.
 
-  Events of steps after `first` are dropped from the folder.
-
-  tensorboardX imports torch wherever it is installed, to accept its tensors. FiLax only passes
-  floats, and the import takes seconds at every start, so torch is hidden from it.
+  tensorboardX's own writer has a thread that ends at the first full disk; the run would then wait
+  for ever for a place in its queue.
   """
-  with hidden_module("torch"):
-    from tensorboardX import SummaryWriter
-  return SummaryWriter(
-    str(folder),
-    purge_step=first + 1,
-    flush_secs=1,  # By default 120: by then the workdir may be another run's.
-  )
+
+  def __init__(self, folder: pathlib.Path):
+    """Makes the file. Raises OSError."""
+    # tensorboardX imports torch wherever it is installed, to accept its tensors. FiLax only passes
+    # floats, and the import takes seconds at every start, so torch is hidden from it.
+    with hidden_module("torch"):
+      from tensorboardX import event_file_writer, summary
+      from tensorboardX.proto import event_pb2
+    folder.mkdir(parents=True, exist_ok=True)
+    self._protocol = event_pb2
+    self._make_scalar = summary.scalar
+    self._writer = event_file_writer.EventsWriter(str(folder / "events"))
+    self._writer.flush()
+
+  def drop_steps_after(self, step: int) -> None:
+    """Tells readers of the folder to drop earlier events of later steps."""
+    log = self._protocol.SessionLog
+    self._add(step + 1, session_log=log(status=log.START))
+
+  def add_scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Adds an event for each value. Raises OSError."""
+    for name, value in values.items():
+      self._add(step, summary=self._make_scalar(name, value))
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._writer.close()
+
+  def _add(self, step: int, **content: Any) -> None:
+    event = self._protocol.Event(wall_time=time.time(), step=step, **content)
+    self._writer.write_event(event)
+    self._writer.flush()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@
 Process 0 alone writes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 from typing import Any
 
@@ -12,16 +12,17 @@ from etils import epath
 import jax
 
 from filax.train import goodput, hooks, metrics
-from filax.train.trackers import JsonLines, RunTracker, TrackedRun, make_trackers
-from filax.train.workdir import fetch_file
+from filax.train.run_tracker import NeverFailing, RunTracker, TrackedRun
+from filax.train.trackers import JsonLines, make_trackers
+from filax.train.workdir import Publisher, fetch_file
 
 
 class MetricsLog:
   """Writes records to the terminal, `workdir`/metrics.jsonl and the trackers.
 
-  trackers: names of filax.train.trackers.TRACKERS. config: that of the run, for trackers that show
-  it. `check` is called before each write and raises if nothing may be written. Use as a context
-  manager. Raises ValueError for an unknown tracker.
+  publisher: checks the lease, and copies the file to a bucket. trackers: names of
+  filax.train.trackers.TRACKERS. config: that of the run, for trackers that show it. Use as a
+  context manager. Raises ValueError for an unknown tracker.
   """
 
   def __init__(
@@ -29,17 +30,17 @@ class MetricsLog:
     workdir: epath.PathLike,
     first: int,
     steps: int,
-    check: Callable[[], None] = lambda: None,
+    publisher: Publisher | None = None,
     trackers: Sequence[str] = ("tensorboard",),
     config: Mapping[str, Any] | None = None,
   ):
     self._steps = steps
-    self._check = check
     self._trackers: list[RunTracker] = []  # Empty on all processes but the first.
     if jax.process_index():
       return
     run = TrackedRun(workdir, config or {}, first)
-    for tracker in (JsonLines(), *make_trackers(trackers)):
+    lines = NeverFailing("metrics.jsonl", JsonLines(publisher or Publisher(workdir)))
+    for tracker in (lines, *make_trackers(trackers)):
       tracker.begin_run(run)
       self._trackers.append(tracker)
 
@@ -51,7 +52,10 @@ class MetricsLog:
       tracker.end_run()
 
   def write_record(self, record: Mapping[str, Any]) -> None:
-    """Writes one record everywhere; it is complete on disk when this returns."""
+    """Writes one record everywhere.
+
+    It is complete on disk when this returns, if there is room. Raises lease.Lost.
+    """
     self._write(record, metrics.progress_line(record, self._steps))
 
   def write_scores(self, number: int, scores: Mapping[str, float]) -> None:
@@ -62,22 +66,21 @@ class MetricsLog:
   def _write(self, record: Mapping[str, Any], line: str) -> None:
     if not self._trackers:
       return
-    self._check()
     print(line, flush=True)
     values = {key: value for key, value in record.items() if key != "step"}
     for tracker in self._trackers:
       tracker.track(record["step"], values)
 
 
-def open_log(run: hooks.RunFacts, check: Callable[[], None]) -> MetricsLog:
+def open_log(run: hooks.RunFacts, publisher: Publisher) -> MetricsLog:
   """The log of a run; configs before there were trackers have TensorBoard's."""
   trackers = run.config.get("trackers", ("tensorboard",))
-  return MetricsLog(run.workdir, run.first, run.steps, check, trackers, run.config)
+  return MetricsLog(run.workdir, run.first, run.steps, publisher, trackers, run.config)
 
 
 def read_scores(workdir: epath.PathLike) -> dict[int, dict[str, float]]:
   """Step -> scores of the evaluations in metrics.jsonl."""
-  path = fetch_file(workdir, "metrics.jsonl")
+  path = fetch_file(workdir, "metrics.jsonl", grows=True)
   scores: dict[int, dict[str, float]] = {}
   if not path.exists():
     return scores
@@ -137,7 +140,7 @@ class Tracker(hooks.Hook):
     self._log.write_record(record)
 
   def save(self, number: int) -> None:
-    self._spent.note_save(number)
+    self._spent.note_save(number, self._meter.counts())
 
   def end(self, error: BaseException | None) -> None:
     self._spent.write()

@@ -2,89 +2,63 @@
 """Trackers: where the metrics of a run go, besides the terminal.
 
 A tracker has three methods (`RunTracker`). metrics.jsonl is always written, because the run itself
-reads it again. The others are chosen by name in config.trackers, imported only then, and never end
-a run: the first failure of one is printed, and the run goes on without it. Process 0 alone tracks.
+reads it again. The others are chosen by name in config.trackers and imported only then. None of
+them ends a run: a failure is printed, and the records are kept and offered again (`NeverFailing`).
+Process 0 alone tracks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import dataclasses
 import importlib.util
 import json
 import math
 import os
 import pathlib
-import sys
-from typing import Any, Protocol, TextIO
 import uuid
 
 from etils import epath
 
 from filax.train import metrics, tensorboard
-from filax.train.workdir import fetch_file, local_folder, publish_file
+from filax.train.run_tracker import NeverFailing, RunTracker
+from filax.train.run_tracker import TrackedRun as TrackedRun
+from filax.train.workdir import Publisher, fetch_file, local_folder, publish_file
 
 PROJECT = "filax"  # The project of hosted trackers; WANDB_PROJECT names another one for wandb.
 
 
-@dataclasses.dataclass(frozen=True)
-class TrackedRun:
-  """The run whose metrics follow."""
-
-  workdir: epath.PathLike
-  config: Mapping[str, Any]
-  first: int  # The step that it starts from; records of later steps are replaced.
-
-  @property
-  def run_name(self) -> str:
-    """The name of its folder."""
-    return epath.Path(self.workdir).name
-
-
-class RunTracker(Protocol):
-  """Receives the metrics of a run."""
-
-  def begin_run(self, run: TrackedRun) -> None:
-    """Called once, before the first record, also when a run goes on."""
-    ...
-
-  def track(self, step: int, values: Mapping[str, float]) -> None:
-    """Metrics after a step; the names of scores begin with eval/."""
-    ...
-
-  def end_run(self) -> None:
-    """Called once, also after an error."""
-    ...
-
-
 class JsonLines:
-  """metrics.jsonl: one line per record, complete on disk when `write_line` returns.
+  """metrics.jsonl: one line per record, complete on disk when `track` returns.
 
   Lines of steps after `run.first`, which a killed run wrote, are dropped at the start, so that each
   step is in the file once.
   """
 
-  def __init__(self):
-    self._run: TrackedRun | None = None
-    self._lines: TextIO | None = None
+  def __init__(self, publisher: Publisher):
+    """publisher: copies the file to a workdir that is a bucket."""
+    self._publisher = publisher
+    self._path: pathlib.Path | None = None
+    self._size = 0  # Bytes of whole lines.
 
   def begin_run(self, run: TrackedRun) -> None:
     """Opens the file."""
-    self._run = run
-    self._path = fetch_file(run.workdir, "metrics.jsonl")
-    metrics.drop_records_after(self._path, run.first)
-    self._lines = self._path.open("a")
+    path = fetch_file(run.workdir, "metrics.jsonl", grows=True)
+    metrics.drop_records_after(path, run.first)
+    self._size = path.stat().st_size if path.exists() else 0
+    self._path = path
 
   def track(self, step: int, values: Mapping[str, float | None]) -> None:
     """Writes a line."""
-    if self._run is None or self._lines is None:
+    if self._path is None:
       raise RuntimeError("begin_run comes first.")
-    self._lines.write(json.dumps({"step": step, **values}) + "\n")
-    self._lines.flush()
-    publish_file(self._run.workdir, self._path)
+    self._publisher.check()
+    line = json.dumps({"step": step, **values}).encode() + b"\n"
+    with self._path.open("ab") as file:
+      file.truncate(self._size)  # Without the half of a line that did not fit on the disk.
+      file.write(line)
+    self._size += len(line)
+    self._publisher.publish(self._path)
 
   def end_run(self) -> None:
-    """Closes the file."""
-    if self._lines is not None:
-      self._lines.close()
+    """Does nothing: every line is on disk."""
 
 
 class TensorBoard:
@@ -94,21 +68,32 @@ class TensorBoard:
   """
 
   def __init__(self):
-    self._board: Any = None
+    self._folder: pathlib.Path | None = None
+    self._events: tensorboard.EventFile | None = None
 
   def begin_run(self, run: TrackedRun) -> None:
-    """Opens the folder; events of steps after `run.first` are dropped."""
+    """Opens a file; events of steps after `run.first` are dropped."""
     folder = local_folder(run.workdir) / "tensorboard"
-    self._board = tensorboard.open_writer(folder, run.first)
+    self._events = tensorboard.EventFile(folder)
+    self._events.drop_steps_after(run.first)
+    self._folder = folder
 
-  def track(self, step: int, values: Mapping[str, float]) -> None:
+  def track(self, step: int, values: Mapping[str, float | None]) -> None:
     """Adds a scalar a value."""
-    for key, value in _tagged(values).items():
-      self._board.add_scalar(key, value, step)
+    if self._folder is None:
+      raise RuntimeError("begin_run comes first.")
+    if self._events is None:  # The file before may end in half of an event.
+      self._events = tensorboard.EventFile(self._folder)
+    try:
+      self._events.add_scalars(step, _tagged(values))
+    except OSError:
+      self._events = None
+      raise
 
   def end_run(self) -> None:
-    """Writes what is left."""
-    self._board.close()
+    """Closes the file."""
+    if self._events is not None:
+      self._events.close()
 
 
 class WandB:
@@ -127,7 +112,7 @@ class WandB:
       dir=str(local_folder(run.workdir)),
     )
 
-  def track(self, step: int, values: Mapping[str, float]) -> None:
+  def track(self, step: int, values: Mapping[str, float | None]) -> None:
     """Logs a record."""
     self._run.log(_tagged(values), step=step)
 
@@ -146,7 +131,7 @@ class Trackio:
     name = f"{run.run_name}-{_lasting_id(run.workdir)}"
     self._run = trackio.init(project=PROJECT, name=name, resume="allow", config=dict(run.config))
 
-  def track(self, step: int, values: Mapping[str, float]) -> None:
+  def track(self, step: int, values: Mapping[str, float | None]) -> None:
     """Logs a record."""
     self._run.log(_tagged(values), step=step)
 
@@ -161,44 +146,6 @@ TRACKERS: dict[str, tuple[Callable[[], RunTracker], str]] = {
   "wandb": (WandB, "wandb"),
   "trackio": (Trackio, "trackio"),
 }
-
-
-class NeverFailing:
-  """A tracker that ends no run.
-
-  Its first failure is printed, then it is not called any more.
-  """
-
-  def __init__(self, name: str, tracker: RunTracker):
-    self._name = name
-    self._tracker = tracker
-    self._works = True
-
-  def begin_run(self, run: TrackedRun) -> None:
-    """As the tracker's."""
-    self._try(self._tracker.begin_run, run)
-
-  def track(self, step: int, values: Mapping[str, float]) -> None:
-    """As the tracker's."""
-    self._try(self._tracker.track, step, values)
-
-  def end_run(self) -> None:
-    """As the tracker's."""
-    self._try(self._tracker.end_run)
-
-  def _try(self, call: Callable, *args) -> None:
-    if not self._works:
-      return
-    try:
-      call(*args)
-    except Exception as error:  # Whatever a tracker raises is no reason to lose a run.
-      self._works = False
-      reason = " ".join(str(error).split()) or type(error).__name__
-      print(
-        f"The tracker {self._name} failed and is left out from here on: {reason}",
-        file=sys.stderr,
-        flush=True,
-      )
 
 
 def make_trackers(names: Sequence[str]) -> list[RunTracker]:

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Saves the same arrays on any mesh of four devices, in one process or in two; a script of a test.
 
-python saved_by_processes.py FOLDER: saves the steps 1 and 2, restores and prints the step. In the
-second of two processes (FILAX_COORDINATOR) the storage gives back other bytes for step 2.
+python saved_by_processes.py FOLDER: saves the steps 1 to 3, restores and prints the step. The
+second of two processes (FILAX_COORDINATOR) first restores from copies of FOLDER, which differ as
+views of a network file system may. Then the storage gives it back other bytes for step 2.
 """
 
+import pathlib
+import shutil
 import sys
 
 import jax
 import numpy as np
 
-from filax.checkpoint import orbax_items, store
+from filax.checkpoint import orbax_items, steps, store
 from filax.parallel import distributed
 from filax.train import state
 
@@ -70,14 +73,36 @@ class Failing:
 INTACT = orbax_items.array_handler
 
 
+def copies(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Copies of a run with the steps 1 to 3, by what is different in them."""
+  runs = {name: folder.with_name(f"{folder.name}_{name}") for name in ("newer", "older", "broken")}
+  for copy in runs.values():
+    shutil.copytree(folder, copy)
+  shutil.copytree(folder / "checkpoints" / "1", runs["newer"] / "checkpoints" / "4")
+  shutil.rmtree(runs["older"] / "checkpoints" / "3")
+  (runs["broken"] / "checkpoints" / "3" / "data" / "metadata").write_text("{")
+  return runs
+
+
 def main(folder: str) -> None:
   distributed.start()
   processes = jax.process_count()
   made = tree(processes, 2)
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made)
   with store.Checkpoints(folder, 0) as checkpoints:
-    for step in (1, 2):
+    for step in (1, 2, 3):
       checkpoints.save(tree(processes, step), 4 * step, "plan", {"batch": 4})
+  seen = dict.fromkeys(("newer", "older", "broken"), folder)
+  if jax.process_index() == 1:
+    seen = copies(pathlib.Path(folder))
+    steps.SEEN_SECONDS = 1.0
+  if processes == 2:
+    for name in seen:
+      try:
+        with store.Checkpoints(seen[name], 0) as checkpoints:
+          print(f"{name}: restored {checkpoints.restore(like).step}, {checkpoints.latest().name}")
+      except OSError as error:
+        print(f"{name}: {error}")
   with store.Checkpoints(folder, 0) as checkpoints:
     if jax.process_index() == 1:
       orbax_items.array_handler = Failing

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,40 @@ def test_a_killed_holder_is_followed_at_once(tmp_path, holder):
   holder.process.stdout.read()
   with Lease(tmp_path, 1e6) as held:  # Waiting for signs of life would take for ever.
     held.check_held()
+
+
+def test_a_copy_of_a_folder_in_use_is_free(tmp_path):
+  """The run in the copy starts at once, and the one in the original goes on."""
+  holder = Holder(tmp_path / "run")
+  try:
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    reports = []
+    with Lease(tmp_path / "copy", 1e6, reports.append) as held:
+      held.check_held()
+      assert holder.check() == "ours"
+    (sentence,) = reports
+    assert sentence.endswith(f"it is a copy of {tmp_path / 'run'}.")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with pytest.raises(Held):
+      Lease(tmp_path / "link", STALE).__enter__()
+  finally:
+    holder.end()
+
+
+def test_a_copy_from_a_folder_that_is_out_of_sight_is_watched(tmp_path):
+  """Its holder runs on this host: this very process."""
+  gone = owner.this_process(STALE, str(tmp_path / "gone"))
+  (tmp_path / lease.FILE_NAME).write_bytes(gone.to_bytes())
+  with Lease(tmp_path, STALE) as held:
+    held.check_held()
+
+
+def test_a_lease_of_an_earlier_version_is_read(tmp_path):
+  values = json.loads(owner.this_process(STALE).to_bytes())
+  del values["path"]
+  (tmp_path / lease.FILE_NAME).write_text(json.dumps(values))
+  with pytest.raises(Held):
+    Lease(tmp_path, STALE).__enter__()
 
 
 def test_a_reused_process_number_is_not_the_holder(tmp_path):

@@ -52,7 +52,7 @@ def folders(tmp_path_factory):
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     printed.append((out, err))
-  assert printed[0][0].endswith("restored 2\n")
+  assert printed[0][0].endswith("restored 3\n")
   return folder / "one", folder / "two", printed[1:]
 
 
@@ -70,3 +70,15 @@ def test_both_pass_over_what_one_reads_wrong(folders):
   assert all(out.endswith("restored 1\n") for out, _ in printed), printed
   assert "Skipping" in printed[0][1] and "Skipping" not in printed[1][1]
   assert (two / "checkpoints" / "2.damaged").exists()
+
+
+def test_both_take_the_step_that_process_0_sees(folders):
+  _, two, printed = folders
+  for out, _ in printed:
+    newer, older, broken, _ = out.splitlines()[-4:]
+    assert newer == "newer: restored 3, 3"
+    assert "older: The checkpoint cannot be read: process 1 (" in older
+    assert f"does not see {two}_older/checkpoints/3, from which process 0 starts" in older
+    assert broken == "broken: restored 2, 2"
+  assert "process 1 finds that its item 'data'" in printed[0][1]
+  assert (two / "checkpoints" / "3.damaged").exists()

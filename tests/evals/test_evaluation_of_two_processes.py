@@ -57,7 +57,8 @@ def test_what_one_has_lost_is_skipped_by_both(tmp_path):
     assert process.returncode == 0, err
     printed.append([json.loads(line) for line in out.splitlines() if line.startswith("{")])
   assert printed[0] == printed[1], "both have the same scores"
-  (table,) = printed[0]
+  table, again = printed[0]
+  assert again == {"lacks": True}, "process 0 decides"
   assert table["eval/held_out/skipped"] > 0 and table["eval/held_out/questions"] > 1
   assert table["eval/failed"] == 1 and "eval/gone/accuracy" not in table
   result = json.loads((tmp_path / "run/evals/2/held_out/result.json").read_text())

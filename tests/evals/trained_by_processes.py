@@ -2,14 +2,17 @@
 """A script of test_evaluation_of_two_processes.py: trains and evaluates as one of several.
 
 python trained_by_processes.py FOLDER VANISHING...: FOLDER/<process>/ holds the corpus of a process.
-The last process removes its files VANISHING after the first step. Prints the scores.
+The last process removes its files VANISHING after the first step. Prints the scores, and whether a
+resumed run would evaluate again where the last process sees more results than there are.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
 import sys
 
+from etils import epath
 import jax
 
 from filax.evals import during_training
@@ -54,8 +57,14 @@ def main(folder: pathlib.Path, vanishing) -> None:
   )
   removes = Removes([corpus / name for name in vanishing])
   with signals.Signals() as received:
-    all_hooks = (removes, *during_training.evaluation_hooks(config), PrintsScores())
-    run.train(config, str(folder / "run"), received, all_hooks)
+    (evaluations,) = during_training.evaluation_hooks(config)
+    run.train(config, str(folder / "run"), received, (removes, evaluations, PrintsScores()))
+  evaluations._run = dataclasses.replace(evaluations._run, first=2)
+  if jax.process_index():
+    evaluations._folder = epath.Path(folder / "seen")
+    for name in ("held_out", "gone"):
+      during_training.write_result(evaluations._folder / "2" / name, {"answers": []})
+  print(json.dumps({"lacks": evaluations.lacks_scores(2)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ import sys
 
 import jax
 
+from filax.checkpoint import steps
 from filax.parallel import distributed, ending, key_value
 from filax.train import hold
 
 distributed.start()
-hold._SEEN_SECONDS = 1.0
+steps.SEEN_SECONDS = 1.0
 with ending.together(), hold.hold_workdir(sys.argv[1 + jax.process_index()]):
   if jax.process_index() == 0:
     key_value.wait("the end of the other process")

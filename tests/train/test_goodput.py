@@ -58,11 +58,14 @@ def test_steps_after_the_checkpoint_are_lost(first, step, lost):
 def test_a_second_start_goes_on_counting(tmp_path):
   earlier = GoodputFile(tmp_path, PhaseClock())
   earlier.clock.add_earlier(BEFORE)
-  earlier.note_save(40)
+  earlier.note_save(40, dict(num_bad=5, idle_steps=1))
+  earlier.note_save(60, dict(num_bad=9, idle_steps=2))
   later = GoodputFile(tmp_path, PhaseClock())
   later.resume(40)
   seconds = later.clock.seconds()
   assert seconds["step"] == 20.0 and seconds["lost"] == 3.0 and seconds["save"] == 2.0
+  assert later.counts_until(40) == dict(num_bad=5, idle_steps=1), "steps after 40 are done again"
+  assert later.counts_until(50) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"seconds": {}, "saves": {}}', b"\xff"])

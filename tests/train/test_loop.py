@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -115,10 +116,14 @@ def test_bad_samples_are_counted(tmp_path):
   def spoil(number, made):
     return made | {"num_bad": np.int32(number % 2)}
 
-  config = row_source.tiny_train_config(steps=5)
-  assert (
-    loop.train_pipeline(config, tmp_path, row_source.RandomRows(8, change=spoil))["num_bad"] == 20
-  )
+  def train():
+    config = row_source.tiny_train_config(steps=5, checkpoint_every=3, keep=0)
+    return loop.train_pipeline(config, tmp_path, row_source.RandomRows(8, change=spoil))
+
+  assert train()["num_bad"] == 20
+  shutil.rmtree(tmp_path / "checkpoints" / "5")
+  assert train()["num_bad"] == 8, "those of this start"
+  assert lines(tmp_path)[-1]["num_bad"] == 20, "those of the run"
 
 
 def test_the_pipeline_is_closed_and_signals_are_given_back(tmp_path):

@@ -104,7 +104,9 @@ def test_a_step_without_a_supervised_token_has_no_loss(monkeypatch, tmp_path, ca
   line = capsys.readouterr().out
   assert "loss n/a acc n/a norm 2" in line and "| steps without a supervised token 1" in line
   made.count_step(STEP)
-  assert made.record(3, STEP)["loss"] == 1.5
+  made.add_earlier(dict(num_bad=7, idle_steps=2))
+  record = made.record(3, STEP)
+  assert (record["loss"], record["num_bad"], record["idle_steps"]) == (1.5, 10, 3)
 
 
 def test_compilations_are_counted():

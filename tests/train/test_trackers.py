@@ -3,11 +3,14 @@
 
 import json
 import sys
+import threading
 import types
 
 import pytest
 
-from filax.train import tracker, trackers
+from filax.checkpoint import lease
+from filax.testing import interrupted
+from filax.train import run_tracker, tracker, trackers, workdir
 from filax.train.trackers import TrackedRun
 
 RECORD = dict(
@@ -70,16 +73,126 @@ def test_metrics_are_always_written(tmp_path):
   assert not (tmp_path / "tensorboard").exists()
 
 
-@pytest.mark.parametrize("method", ["begin_run", "track", "end_run"])
-def test_a_failing_tracker_is_said_once(method, tmp_path, recorder, capsys):
+@pytest.mark.parametrize("method", ["begin_run", "track"])
+def test_a_tracker_that_recovers_gets_what_it_missed(
+  method, tmp_path, recorder, monkeypatch, capsys
+):
+  works = getattr(recorder, method)
+
   def fail(*args):
     raise ConnectionError("no\nnetwork")
 
-  setattr(recorder, method, fail)
+  monkeypatch.setattr(run_tracker, "_RETRY_SECONDS", 0.0)
+  monkeypatch.setattr(recorder, method, fail)
+  with tracker.MetricsLog(tmp_path, 0, 9, trackers=["recorder"]) as log:
+    for step in (1, 2):
+      log.write_record(dict(RECORD, step=step))
+    monkeypatch.setattr(recorder, method, works)
+    log.write_record(dict(RECORD, step=3))
+  failed, recovered = capsys.readouterr().err.splitlines()
+  assert failed == ("The tracker recorder failed, training goes on and tries it again: no network.")
+  assert recovered == "The tracker recorder works again."
+  kinds = [call[0] for call in recorder.calls]
+  assert kinds == ["begin_run", "track", "track", "track", "end_run"]
+  assert [call[1] for call in recorder.calls[1:4]] == [1, 2, 3]
+
+
+def test_a_tracker_that_stays_broken_ends_no_run(tmp_path, recorder, capsys):
+  def fail(*args):
+    raise TimeoutError
+
+  recorder.track = recorder.end_run = fail
   log_one(tmp_path, "recorder")
-  said = capsys.readouterr().err
-  assert said == "The tracker recorder failed and is left out from here on: no network\n"
+  failed, lost = capsys.readouterr().err.splitlines()
+  assert failed.endswith("tries it again: TimeoutError.")
+  assert lost == "The tracker recorder did not get 2 records."
   assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_disk_that_is_full_for_a_while_costs_no_record(tmp_path, monkeypatch, capsys):
+  """Neither metrics.jsonl nor TensorBoard ends or blocks the run."""
+  monkeypatch.setattr(run_tracker, "_RETRY_SECONDS", 0.0)
+  with tracker.MetricsLog(tmp_path, 0, 9) as log:
+    log.write_record(RECORD)
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    with interrupted.full_disk(size + 40):  # Half of a line fits.
+      for step in (2, 3):
+        log.write_record(dict(RECORD, step=step))
+    log.write_record(dict(RECORD, step=4))
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+  said = capsys.readouterr().err
+  for name in ("metrics.jsonl", "tensorboard"):
+    assert (
+      f"The tracker {name} failed, training goes on and tries it again: File too large." in said
+    )
+    assert f"The tracker {name} works again." in said
+
+
+class Bucket:
+  """The calls of a publisher to a bucket that may be out of reach."""
+
+  def __init__(self):
+    self.error: Exception | None = None
+    self.content = b""
+    self.tried = threading.Event()
+
+  def publish(self, workdir, path):
+    try:
+      if self.error is not None:
+        raise self.error
+      self.content = path.read_bytes()
+    finally:
+      self.tried.set()
+
+  def next_try(self):
+    self.tried.clear()
+    assert self.tried.wait(60)
+
+
+def test_a_bucket_out_of_reach_gets_the_lines_later(tmp_path, monkeypatch, capsys):
+  bucket = Bucket()
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setattr(workdir, "publish_file", bucket.publish)
+  monkeypatch.setattr(workdir, "_PAUSE_SECONDS", 0.0)
+  monkeypatch.setattr(workdir, "_RETRY_SECONDS", 0.01)
+  with workdir.Publisher("gs://tests/run") as publisher:
+    path = workdir.local_folder("gs://tests/run") / "metrics.jsonl"
+    path.write_bytes(b"1\n")
+    bucket.error = RuntimeError("Server disconnected")  # The kind of aiohttp is no OSError.
+    publisher.publish(path)
+    bucket.next_try()
+    bucket.next_try()
+    publisher.check()
+    path.write_bytes(b"1\n2\n")
+    publisher.publish(path)
+    bucket.error = None
+  assert bucket.content == b"1\n2\n"
+  failed, recovered = capsys.readouterr().err.splitlines()
+  assert failed == (
+    "gs://tests/run cannot be written, training goes on: Server disconnected. What is logged is "
+    f"kept in {path.parent} and copied later."
+  )
+  assert recovered == "gs://tests/run can be written again."
+
+
+def test_a_lost_lease_ends_the_run_also_on_a_bucket(tmp_path, monkeypatch):
+  bucket = Bucket()
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setattr(workdir, "publish_file", bucket.publish)
+
+  def check():
+    raise lease.Lost("taken over")
+
+  path = workdir.local_folder("gs://tests/run") / "metrics.jsonl"
+  path.write_bytes(b"1\n")
+  with workdir.Publisher("gs://tests/run", check) as publisher:
+    publisher.publish(path)
+  assert bucket.content == b""
+  log = run_tracker.NeverFailing("metrics.jsonl", trackers.JsonLines(publisher))
+  log.begin_run(TrackedRun(tmp_path, {}, 0))
+  with pytest.raises(lease.Lost, match="taken over"):
+    log.track(1, {})
 
 
 def test_unknown_and_missing_trackers_are_named(tmp_path, monkeypatch):
