@@ -46,17 +46,15 @@ beside the newest ones, and D/best stands for it (configs/README.md).
 
 from collections.abc import Mapping, Sequence
 import contextlib
-import pathlib
 import sys
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipelines.text import tokenizer_folder
-from filax import files, released
-from filax.checkpoint import base, storage, store
+from filax import released
+from filax.checkpoint import base
 from filax.checkpoint.store import say
-from filax.cli import config_flags
+from filax.cli import config_flags, starting_point
 from filax.parallel import distributed, ending
 from filax.train import goodput
 from filax.train.hooks import Hook
@@ -77,48 +75,26 @@ def main(argv: Sequence[str]) -> int:
     argv, base_folder = split_option(argv, "--base", _NO_BASE)
     if not base_folder:
       raise ValueError("--base is missing its value: the run, or released folder, of the base.")
-    if base_folder != _NO_BASE:
-      base.look_in(released.find_checkpoint(base_folder))
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
-    config.init_from = initial_checkpoint(config.init_from, options["workdir"])
-    config.data.tokenizer = first_tokenizer(config)
-    hooks = evaluation_hooks(config)
   except (ValueError, OSError) as error:
     end_other_processes(error)
     raise
+  workdir = options["workdir"]
   try:
     with Signals() as signals:
-      summary = train(config, options["workdir"], signals, hooks)
+      distributed.start()  # A process that has used jax cannot join others any more.
+      with ending.together():
+        if base_folder != _NO_BASE:
+          base.look_in(released.find_checkpoint(base_folder))
+        starting_point.complete(config, workdir)
+        hooks = evaluation_hooks(config)
+      summary = train(config, workdir, signals, hooks)
   except Interrupted:
     say("Stopped before the first step; there is nothing to save.")
     return code_when_stopped
   say(summary_line(summary))
   say(goodput.goodput_line(summary["seconds_by_phase"]))
   return code_when_stopped if summary["stopped"] else 0
-
-
-def initial_checkpoint(init_from: str, workdir: str) -> str:
-  """config.init_from, or the checkpoint of the released folder that it names.
-
-  A run that continues needs its path only, so nothing is converted then.
-  """
-  if store.exists(workdir):
-    return released.cached_checkpoint(init_from)
-  storage.check_readable(init_from)
-  return released.find_checkpoint(init_from)
-
-
-def first_tokenizer(config: ConfigDict) -> str:
-  """config.data.tokenizer; if there is no such file, the folder of config.init_from's."""
-  configured = config.data.tokenizer
-  if not config.init_from or pathlib.Path(configured).exists():
-    return configured
-  source = pathlib.Path(files.absolute(config.init_from))
-  for folder in (source, source.parent, source.parent.parent):  # A run, or one of its steps.
-    if tokenizer_folder.load_if_present(folder) is not None:
-      say(f"config.data.tokenizer={configured} is not there: taking that of {folder}.")
-      return str(folder)
-  return configured
 
 
 def evaluation_hooks(config: ConfigDict) -> Sequence[Hook]:
