@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run takes from config.init_from besides parameters: its tokenizer, its vocabulary."""
 
+import concurrent.futures
+import multiprocessing
+
 from etils import epath
+import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.media import remote
@@ -10,12 +14,14 @@ from filax import files, released
 from filax.checkpoint import storage, store
 from filax.checkpoint.store import say
 from filax.models import components
+from filax.parallel import distributed
 
 
 def complete(config: ConfigDict, workdir: str) -> None:
   """Sets what a config takes from config.init_from.
 
-  Call it after distributed.start: a conversion uses jax. Raises ValueError or OSError.
+  Call it before distributed.start, so that a mistake is named at once. Raises ValueError or
+  OSError.
   """
   config.init_from = initial_checkpoint(config.init_from, workdir)
   config.data.tokenizer = first_tokenizer(config)
@@ -31,13 +37,41 @@ def initial_checkpoint(init_from: str, workdir: str) -> str:
   if store.exists(workdir):
     return released.cached_checkpoint(init_from)
   storage.check_readable(init_from)
-  checkpoint = released.find_checkpoint(init_from)
+  checkpoint = checkpoint_before_joining(init_from)
   if checkpoint:
     try:
       store.read_config(checkpoint)
     except store.NoCheckpoint as error:
       raise store.NoCheckpoint(f"config.init_from: {error}") from error
   return checkpoint
+
+
+def checkpoint_before_joining(folder: str) -> str:
+  """The checkpoint of a run or a released folder; does not start jax's backend.
+
+  A process whose backend runs can join no others. So if others are to be joined, a new process
+  converts a released folder. Raises ValueError or OSError.
+  """
+  if distributed.is_alone() or not released.is_released(folder):
+    return released.find_checkpoint(folder)
+  spawn = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(1, spawn, _use_cpu) as pool:
+    checkpoint, problem = pool.submit(_convert, folder).result()
+  if problem:
+    raise ValueError(problem)
+  return checkpoint
+
+
+def _use_cpu() -> None:
+  jax.config.update("jax_platforms", "cpu")  # The accelerator is that of the run.
+
+
+def _convert(folder: str) -> tuple[str, str]:
+  """(checkpoint, "") of a released folder, or ("", the reason why there is none)."""
+  try:
+    return released.find_checkpoint(folder), ""
+  except (ValueError, OSError) as error:
+    return "", str(error)
 
 
 def first_tokenizer(config: ConfigDict) -> str:

@@ -51,7 +51,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from filax import released
 from filax.checkpoint import base
 from filax.checkpoint.store import say
 from filax.cli import config_flags, starting_point
@@ -75,20 +74,17 @@ def main(argv: Sequence[str]) -> int:
     argv, base_folder = split_option(argv, "--base", _NO_BASE)
     if not base_folder:
       raise ValueError("--base is missing its value: the run, or released folder, of the base.")
+    if base_folder != _NO_BASE:
+      base.look_in(starting_point.checkpoint_before_joining(base_folder))
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
+    starting_point.complete(config, options["workdir"])
+    hooks = evaluation_hooks(config)
   except (ValueError, OSError) as error:
     end_other_processes(error)
     raise
-  workdir = options["workdir"]
   try:
     with Signals() as signals:
-      distributed.start()  # A process that has used jax cannot join others any more.
-      with ending.together():
-        if base_folder != _NO_BASE:
-          base.look_in(released.find_checkpoint(base_folder))
-        starting_point.complete(config, workdir)
-        hooks = evaluation_hooks(config)
-      summary = train(config, workdir, signals, hooks)
+      summary = train(config, options["workdir"], signals, hooks)
   except Interrupted:
     say("Stopped before the first step; there is nothing to save.")
     return code_when_stopped
@@ -150,5 +146,5 @@ def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
   """
   rest, text = split_option(argv, _EXIT_FLAG, "0")
   if not (text.isascii() and text.isdigit() and int(text) < 256):
-    raise ValueError(f"{_EXIT_FLAG} {text} is no exit code. Set it to a number from 0 to 255.")
+    raise ValueError(f"{_EXIT_FLAG} {text} is not an exit code. Set it to a number from 0 to 255.")
   return rest, int(text)

@@ -25,13 +25,11 @@ _MISSING = re.compile(r"task:(\d+)")
 
 
 def start() -> None:
-  """Connects to the other processes, if there are any and this process has not joined them yet.
+  """Connects to the other processes, if there are any.
 
   Raises ConnectionError naming the processes that did not come within FILAX_START_SECONDS, or the
   port that is in use, and ValueError for an invalid environment variable.
   """
-  if jax.distributed.is_initialized():
-    return
   arguments = _arguments()
   seconds = _environment_number("FILAX_START_SECONDS", "300", low=1)
   if arguments is None:

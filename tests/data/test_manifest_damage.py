@@ -61,7 +61,7 @@ def test_a_broken_value_of_many_lines_is_one_bad_record(indent, breakage, tmp_pa
   }[breakage]
   lines, bad = read(tmp_path, f"{broken}\n{LINE}\n")
   assert [b.line for b in bad] == [1]
-  assert bad[0].reason.startswith("is no JSON: ")
+  assert bad[0].reason.startswith("is not JSON: ")
   last = broken.count("\n") + 1
   assert bad[0].reason.endswith(f"so is what follows it, to line {last}")
   assert lines == [last + 1]

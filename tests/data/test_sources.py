@@ -405,7 +405,7 @@ def test_own_tracks_are_checked(panda, tmp_path):
   path.write_text("".join(json.dumps(record) + "\n" for record in records) + "{]\n")
   tracks, bad, _ = read("track_files", [path])
   assert tracks == [track]
-  words = ["no duration", "inside", "no number", "not there", "is no track", "is no JSON"]
+  words = ["no duration", "inside", "no number", "not there", "is not a track", "is not JSON"]
   check_bad(bad, list(zip(range(2, 8), words, strict=True)))
 
 

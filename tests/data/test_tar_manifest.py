@@ -139,7 +139,7 @@ BAD_MEMBERS = {
   "root": (member("/1.mp4", b"x"), "a name that leads out of the tar"),
   "pickle": (member("1.pyd", b"x"), "as a pickle"),
   "alone": (member("1.mp4", b"x"), "has no .json or .txt beside"),
-  "no JSON": (member("1.json", b"{"), 'has "1.json", which is no JSON: Expecting'),
+  "no JSON": (member("1.json", b"{"), 'has "1.json", which is not JSON: Expecting'),
   "number": (member("1.json", b"3"), "is 3, not an object"),
   "deep": (member("1.json", b"[" * 100_000), ""),
 }
