@@ -120,7 +120,7 @@ def _checked_windows(windows: Any, duration: float | None) -> list[tuple[float, 
       )
     checked.append((start, end))
   if not checked or len(checked) < len(listed):
-    raise RecordError(f"has times {excerpt(windows)}, which are no [start, end] in seconds")
+    raise RecordError(f"has times {excerpt(windows)}, which are not [start, end] in seconds")
   return checked
 
 

@@ -130,7 +130,7 @@ def _prompt_parts(prompt: Any, media: int) -> tuple[str | int, ...]:
   if isinstance(prompt, str):
     return _text_parts(prompt, media)
   if not isinstance(prompt, list):
-    raise ValueError(f"prompt={prompt!r} is not a text, and no list of texts and media.")
+    raise ValueError(f"prompt={prompt!r} is neither a text nor a list of texts and media.")
   parts: list[str | int] = []
   for part in prompt:
     if isinstance(part, str):

@@ -293,7 +293,7 @@ def test_unusable_manifests(tmp_path):
   for name, data, why in (
     ("none.json", None, "No such file"),
     ("empty.json", b" \n", "is empty"),
-    ("text.json", b"hello", "no JSON array"),
+    ("text.json", b"hello", "neither a JSON array"),
     ("none.array_record", None, "does not exist"),
   ):
     path = tmp_path / name

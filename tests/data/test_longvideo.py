@@ -117,7 +117,7 @@ BAD = {
   "refusal": (captioned(1, "I'm sorry, but I can't assist with that request."), "an apology"),
   "not UTF-8": (captioned(1, "A \ud800 man runs to the door."), "not UTF-8"),
   "no video": (dict(video=None), "which is not a path"),
-  "outside": (dict(video="../../etc/passwd"), "no path inside a root"),
+  "outside": (dict(video="../../etc/passwd"), "not a path inside a root"),
   "panda": (dict(video="00000/0000000_00003.mp4"), "identify no video"),
   "text": (dict(duration="12.5"), "which is not a number of seconds"),
   "nan": (dict(duration=math.nan), "which is not a number of seconds"),

@@ -180,10 +180,10 @@ def test_names_that_are_no_files(tmp_path):
   with socket.socket(socket.AF_UNIX) as listening:
     listening.bind(str(tmp_path / "socket"))
     named = {
-      fifo: "no regular file",
-      "/dev/zero": "no regular file",
+      fifo: "not a regular file",
+      "/dev/zero": "not a regular file",
       tmp_path / "a\0": "null (byte|character)",  # As Python calls it before and since 3.13.
-      tmp_path / "socket": "no regular file",
+      tmp_path / "socket": "not a regular file",
       tmp_path: "Is a directory",
       tmp_path / "none\n.json": "No such file",
     }

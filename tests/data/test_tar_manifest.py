@@ -230,5 +230,5 @@ def test_a_changed_tar_is_another_medium(video, tmp_path):
 def test_a_tar_that_is_a_pipe_is_refused(tmp_path):
   os.mkfifo(tmp_path / "x.tar")
   assert "neither a file nor a folder" in probe(f"{tmp_path}/x.tar#0.mp4").error
-  with pytest.raises(llava.ManifestError, match="no regular file"):
+  with pytest.raises(llava.ManifestError, match="not a regular file"):
     read(tmp_path / "x.tar")
