@@ -77,7 +77,7 @@ def part_names(text: str) -> tuple[str, ...]:
   names = tuple(text.split(","))
   for name in names:
     if name not in PARTS:
-      raise argparse.ArgumentTypeError(f"{name!r} is no part. Parts are {', '.join(PARTS)}.")
+      raise argparse.ArgumentTypeError(f"{name!r} is not a part. Parts are {', '.join(PARTS)}.")
   return names
 
 

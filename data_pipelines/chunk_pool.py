@@ -111,7 +111,7 @@ def serve() -> None:
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)  # The program decides when to stop.
   answers = os.fdopen(os.dup(1), "wb")
-  os.dup2(2, 1)  # What the function prints is no answer.
+  os.dup2(2, 1)  # What the function prints is not an answer.
   source = sys.stdin.buffer
   function = _receive(source)
   while True:

@@ -144,7 +144,7 @@ def read_checked(path: str | os.PathLike, label: str = "") -> bytes:
   another OSError if it cannot be read.
   """
   if not stat.S_ISREG(os.stat(path).st_mode):  # Opening a pipe would block forever.
-    raise DamagedFile(f"{os.fspath(path)} is no file.")
+    raise DamagedFile(f"{os.fspath(path)} is not a file.")
   with open(path, "rb") as file:
     line = file.readline(_FIRST_LINE)
     content = file.read()

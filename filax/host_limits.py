@@ -72,7 +72,7 @@ def _quota_v2(folder: pathlib.Path) -> int:
 
 
 def _quota_v1(folder: pathlib.Path) -> int:
-  """The quota in CPUs, rounded up; -1 is no quota."""
+  """The quota in CPUs, rounded up; -1 is not a quota."""
   quota = int((folder / "cpu.cfs_quota_us").read_text())
   period = int((folder / "cpu.cfs_period_us").read_text())
   return math.ceil(quota / max(1, period))

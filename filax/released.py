@@ -82,7 +82,7 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
 
 
 def _check_is_here(path: str | os.PathLike) -> None:
-  """Raises ValueError for an address that is no bucket.
+  """Raises ValueError for an address that is not a bucket.
 
   OSError for a bucket that does not answer.
   """

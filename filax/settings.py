@@ -38,7 +38,7 @@ def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
       continue
     if name in _GROUPS:
       raise ValueError(
-        f"{path}.{name}={value!r} is no group of settings. Set those below it, such as "
+        f"{path}.{name}={value!r} is not a group of settings. Set those below it, such as "
         f"{path}.{_GROUPS[name]}."
       )
     if name in TABLE:

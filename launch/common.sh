@@ -14,7 +14,7 @@ value() {
   [ $# -ge 2 ] || refuse "$1 needs a value."
 }
 
-# number OPTION VALUE LEAST: refuses a VALUE that is no whole number of at least LEAST.
+# number OPTION VALUE LEAST: refuses a VALUE that is not a whole number of at least LEAST.
 number() {
   [[ $2 =~ ^[0-9]{1,9}$ ]] && [ "$((10#$2))" -ge "$3" ] \
     || refuse "$1 is '$2', but must be a whole number of at least $3."

@@ -11,7 +11,7 @@ usage: launch/tpu_vm.sh <step> [options] [-- <verb> [options of the verb]]
 
 steps
   create   ask for a slice as a queued resource and wait until it is there
-  setup    copy this folder to every host and install FiLax
+  setup    copy the files that are committed in git to every host, and install FiLax
   run      start a filax command on every host; it restarts and resumes until it has finished
   logs     follow the log of one host (--worker N)
   status   state of the slice and of the run on every host

@@ -10,8 +10,8 @@ CONFIGS = {
   EMPTY + "  return 1 / 0\n": "The config {} fails in line 5: ZeroDivisionError: division by zero",
   "import not_installed\n": "The config {} fails in line 1: ModuleNotFoundError: No module named",
   EMPTY + "  return {}['b']\n": "The config {} fails in line 5: KeyError: 'b'",
-  EMPTY + "  pass\n": "--config {} is no config: it must have a get_config",
-  "x = 1\n": "--config {} is no config: it must have a get_config",
+  EMPTY + "  pass\n": "--config {} is not a config: it must have a get_config",
+  "x = 1\n": "--config {} is not a config: it must have a get_config",
 }
 
 
@@ -49,7 +49,8 @@ def test_a_base_without_a_folder(words):
     ("--config.data.rows.x=3", "can only be set as a whole: --config.data.rows=VALUE"),
     ("--config.steps.x=3", "--config.steps.x sets a part of config.steps=0, "),
     ("--config..steps=3", "--config..steps is not the name of a setting"),
-    ("--config.dat.x=3", 'There is no such config key: dat Did you mean "data"'),
+    ("--config.model.llm.size=3", "no such config key: config.model.llm.size. `filax show` prints"),
+    ("--config.dat.x=3", 'There is no such config key: config.dat.x. Did you mean "data"'),
   ],
 )
 def test_a_flag_that_names_no_whole_setting(flag, message):

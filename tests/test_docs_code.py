@@ -36,7 +36,7 @@ def test_python_compiles_and_imports_what_exists(document):
         continue
       home = importlib.import_module(module)
       if name is not None and not hasattr(home, name):
-        importlib.import_module(f"{module}.{name}")  # Raises if it is no module either.
+        importlib.import_module(f"{module}.{name}")  # Raises if it is not a module either.
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

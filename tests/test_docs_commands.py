@@ -117,7 +117,7 @@ def check_command(words):
     wanted = {extra for group in extras for extra in group.split(",")}
     assert wanted <= EXTRAS, f"pyproject.toml has no extra {wanted - EXTRAS}"
   else:
-    assert name in SHELL or program == ".ci/run", f"{program} is no program that the tests know"
+    assert name in SHELL or program == ".ci/run", f"{program} is not a program that the tests know"
 
 
 def problems(commands):

@@ -101,7 +101,7 @@ def test_comments_of_settings_are_read():
     ("A `code` word.", "A \\ ``code``\\  word."),
     ("Weights *a*, b_ and |c|.", "Weights \\*a\\*, b\\_ and \\|c\\|."),
     (":debug is the same.", "\\:debug is the same."),
-    ("A. is no number.", "\\A. is no number."),
+    ("A. is not a number.", "\\A. is not a number."),
     ("It says::", "It says:"),
   ],
 )

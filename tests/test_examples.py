@@ -90,7 +90,7 @@ def test_read_scenes_writes_json(scenes):
 @pytest.mark.slow
 def test_read_scenes_draws_a_sheet(scenes):
   header = (scenes / "sheet.png").read_bytes()[:8]
-  assert header == b"\x89PNG\r\n\x1a\n", f"sheet.png is no PNG: it begins with {header!r}"
+  assert header == b"\x89PNG\r\n\x1a\n", f"sheet.png is not a PNG: it begins with {header!r}"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -118,7 +118,7 @@ def test_the_source_needs_media_inside_its_folder(tmp_path):
   source = importlib.import_module("csv_source")
   folder = importlib.import_module("data_pipelines.synthesis.sources.media_folder")
   row = dict(seconds="60", start="1", stop="2", text="A dog")
-  with pytest.raises(RecordError, match="no path inside"):
+  with pytest.raises(RecordError, match="not a path inside"):
     source.track_of("../a.mp4", [row], folder.MediaFolder(""))
 
 

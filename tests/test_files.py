@@ -232,7 +232,7 @@ def test_a_checked_file_comes_back(tmp_path):
   assert first.startswith(b"filax-checked-1 sha256:") and rest == CONTENT
   with pytest.raises(FileNotFoundError):
     files.read_checked(tmp_path / "missing")
-  with pytest.raises(files.DamagedFile, match="is no file"):
+  with pytest.raises(files.DamagedFile, match="is not a file"):
     files.read_checked(tmp_path)
 
 
@@ -274,7 +274,7 @@ def test_a_file_under_another_label_is_damage(tmp_path):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
   os.mkfifo(tmp_path / "file")
-  with pytest.raises(files.DamagedFile, match="is no file"):
+  with pytest.raises(files.DamagedFile, match="is not a file"):
     files.read_checked(tmp_path / "file")
 
 

@@ -173,4 +173,4 @@ def test_recordings_without_a_common_part_are_refused(recordings):
 def test_unknown_part_is_refused(tmp_path, capsys):
   with pytest.raises(SystemExit):
     same.main(["record", str(tmp_path), str(tmp_path / "out"), "--part", "loss"])
-  assert "'loss' is no part" in capsys.readouterr().err
+  assert "'loss' is not a part" in capsys.readouterr().err

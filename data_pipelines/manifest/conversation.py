@@ -155,7 +155,7 @@ def _frames(paths: list[Any], facts: Mapping[str, Any], root: str) -> Timeline:
   if rate is None:
     rate = FRAME_RATE
   if not paths or rate <= 0:
-    raise RecordError(f"has {len(paths)} frames at {rate:g} a second, which is no video")
+    raise RecordError(f"has {len(paths)} frames at {rate:g} a second, which is not a video")
   scenes = []
   for number, path in enumerate(paths):
     medium = local_path(_unwrapped(path)[0], root, "video")
@@ -166,7 +166,7 @@ def _frames(paths: list[Any], facts: Mapping[str, Any], root: str) -> Timeline:
 def _scenes(entries: list[Any], root: str) -> Timeline:
   """A timeline of scenes, as in LLaVA-style records."""
   if not entries or not all(isinstance(entry, Mapping) for entry in entries):
-    raise RecordError(f"has scenes {excerpt(entries)}, which is no list of scenes")
+    raise RecordError(f"has scenes {excerpt(entries)}, which is not a list of scenes")
   local = []
   for entry in entries:
     local.append({**entry, "media": local_path(entry.get("media"), root, "scenes")})

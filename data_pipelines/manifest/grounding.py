@@ -40,7 +40,7 @@ def parse_grounding(
   """A record of temporal grounding as a Sample. Raises RecordError."""
   video = record.get("video") or record.get("video_path")
   if not isinstance(video, str):
-    raise RecordError(f"has events but names its video by {excerpt(video)}, which is no path")
+    raise RecordError(f"has events but names its video by {excerpt(video)}, which is not a path")
   for key in ("start", "end"):
     if record.get(key) is not None:
       raise RecordError(f"has {key} {excerpt(record[key])} beside the times of events")
@@ -93,7 +93,7 @@ def _key(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
 
 def _event_text(text: Any) -> str:
   if not isinstance(text, str) or not text.strip():
-    raise RecordError(f"has an event {excerpt(text)}, which is no text")
+    raise RecordError(f"has an event {excerpt(text)}, which is not a text")
   text = text.strip()
   return text if text[-1] in ".!?" else text + "."
 
@@ -112,14 +112,15 @@ def _checked_windows(windows: Any, duration: float | None) -> list[tuple[float, 
     if start is None or end is None:
       break
     if not 0 <= start < end:
-      raise RecordError(f"has an event from {start:g} to {end:g} seconds, which is no span")
+      raise RecordError(f"has an event from {start:g} to {end:g} seconds, which is not a span")
     if duration is not None and end > duration + _TOLERANCE:
       raise RecordError(
-        f"has an event that ends at {end:g} s in a video of {duration:g} s, which is no span in it"
+        f"has an event that ends at {end:g} s in a video of {duration:g} s, which is not a span in "
+        "it"
       )
     checked.append((start, end))
   if not checked or len(checked) < len(listed):
-    raise RecordError(f"has times {excerpt(windows)}, which are no [start, end] in seconds")
+    raise RecordError(f"has times {excerpt(windows)}, which are not [start, end] in seconds")
   return checked
 
 

@@ -124,7 +124,7 @@ def array_records(window: TextWindow) -> Iterator[LocatedRecord]:
     try:
       element, end = _decoded(decoder, window, place)
     except (ValueError, RecursionError) as error:
-      reason = f"is no JSON, and the rest cannot be read: {window.message(error)}"
+      reason = f"is not JSON, and the rest cannot be read: {window.message(error)}"
       yield counter.located(line, RecordError(reason), place, place)
       return
     yield counter.located(line, element, place, end)
@@ -230,7 +230,7 @@ def line_records(window: TextWindow) -> Iterator[LocatedRecord]:
       reason = _trailing(window, end)
     except (ValueError, RecursionError) as error:
       end = value_end = place
-      reason = f"is no JSON: {window.message(error)}"
+      reason = f"is not JSON: {window.message(error)}"
     following = _line_end(window, end)
     if reason:
       following = _broken_end(decoder, window, following)
@@ -252,7 +252,7 @@ def _trailing(window: TextWindow, end: int) -> str:
     return ""
   line_end = _line_end(window, end)
   rest = window.text[end:line_end].strip()
-  return f"is no JSON record of its own: {excerpt(rest)} follows it"
+  return f"is not a JSON record of its own: {excerpt(rest)} follows it"
 
 
 def _past(blanks: re.Pattern[str], window: TextWindow, place: int) -> int:

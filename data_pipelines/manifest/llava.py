@@ -142,7 +142,7 @@ def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple
   if "conversations" not in record:
     raise RecordError(_without_turns(record))
   if not isinstance(listed, list) or not listed:
-    raise RecordError(f"has conversations {excerpt(listed)}, which is no list of turns")
+    raise RecordError(f"has conversations {excerpt(listed)}, which is not a list of turns")
   if record.get("tools"):
     raise RecordError(f'has "tools": {excerpt(record["tools"])}, which is not read')
   turns = _system_turns(record)
@@ -183,7 +183,7 @@ def _system_turns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
   if not text:
     return []
   if not isinstance(text, str):
-    raise RecordError(f"has system {excerpt(text)}, which is no text")
+    raise RecordError(f"has system {excerpt(text)}, which is not a text")
   check_text(text, "system")
   return [("system", text)]
 
@@ -195,11 +195,13 @@ def _without_turns(record: Mapping[str, Any]) -> str:
   """
   for key, value in record.items():
     if isinstance(value, Mapping) and TURNS & value.keys():
-      return f"is no record: its keys, such as {excerpt(key)}, name records; save these as an array"
+      return (
+        f"is not a record: its keys, such as {excerpt(key)}, name records; save these as an array"
+      )
     entry = value[0] if isinstance(value, list) and value else None
     if isinstance(entry, Mapping) and TURNS & entry.keys():
       return (
-        f"is no record: its key {excerpt(key)} holds {len(value)} records: save that list alone"
+        f"is not a record: its key {excerpt(key)} holds {len(value)} records: save that list alone"
       )
     if isinstance(entry, Mapping) and "json_path" in entry:
       return "is a mixture of LLaVA-OneVision: name its manifests in config.data.train"

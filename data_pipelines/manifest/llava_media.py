@@ -143,12 +143,12 @@ def _seconds_of_videos(value: Any, count: int, key: str) -> list:
 def scenes_timeline(group: Any, root: str) -> Timeline:
   """A timeline of a list of scenes. Raises RecordError."""
   if not isinstance(group, list) or not group:
-    raise RecordError(f"has scenes {excerpt(group)}, which is no list of scenes")
+    raise RecordError(f"has scenes {excerpt(group)}, which is not a list of scenes")
   timeline = []
   end: float | None = 0.0  # End of the scene before; None if it is open.
   for entry in group:
     if not isinstance(entry, Mapping):
-      raise RecordError(f"has the scene {excerpt(entry)}, which is no object")
+      raise RecordError(f"has the scene {excerpt(entry)}, which is not an object")
     begin = optional_seconds(entry.get("at", end), "at")
     if begin is None:
       raise RecordError("has a scene without at after one without t1")
@@ -196,18 +196,18 @@ def optional_seconds(value: Any, key: str) -> float | None:
     return None
   is_number = isinstance(value, int | float) and not isinstance(value, bool)
   if not is_number or not abs(value) < 1e9:  # Also rejects NaN and infinity.
-    raise RecordError(f"has {key} {excerpt(value)}, which is no number of seconds")
+    raise RecordError(f"has {key} {excerpt(value)}, which is not a number of seconds")
   return float(value)
 
 
 def medium_path(value: Any, root: str, key: str) -> str:
   """The path of a medium below `root`. Raises RecordError."""
   if not isinstance(value, str) or not value.strip() or "\0" in value:
-    raise RecordError(f"names a medium by {excerpt(value)} in {key}, which is no path")
+    raise RecordError(f"names a medium by {excerpt(value)} in {key}, which is not a path")
   if value.startswith("data:") or len(value) > LONGEST_PATH:
     raise RecordError(
-      f"names a medium by {len(value)} characters {excerpt(value, 40)} in {key}, which is no path; "
-      "save what they hold as a file"
+      f"names a medium by {len(value)} characters {excerpt(value, 40)} in {key}, which is not a "
+      "path; save what they hold as a file"
     )
   check_text(value, "a path")
   return remote.join(root, value)

@@ -50,7 +50,7 @@ def parse_messages(
   if listed is None:
     listed = record.get("conversations")
   if not isinstance(listed, list) or not listed:
-    raise RecordError(f"has messages {excerpt(listed)}, which is no list of messages")
+    raise RecordError(f"has messages {excerpt(listed)}, which is not a list of messages")
   for key in _UNREAD:
     if record.get(key):
       raise RecordError(f'has "{key}": {excerpt(record[key])}, which is not read')
@@ -165,7 +165,7 @@ def _text(part: Any) -> str:
     return part
   is_text = isinstance(part, Mapping) and part.get("type") in _TEXTS
   if not is_text or not isinstance(part.get("text"), str):
-    raise RecordError(f"has the part {excerpt(part)}, which is no text, image or video")
+    raise RecordError(f"has the part {excerpt(part)}, which is not a text, image or video")
   return part["text"]
 
 

@@ -60,7 +60,7 @@ def _listed_options(record: Mapping[str, Any]) -> list[str]:
   if isinstance(value, Mapping) and sorted(value) == list(LETTERS[: len(value)]):
     value = [value[letter] for letter in sorted(value)]
   if not isinstance(value, list) or not all(map(_is_option, value)):
-    raise RecordError(f"has {filled[0]} {excerpt(value)}, which is no list of texts")
+    raise RecordError(f"has {filled[0]} {excerpt(value)}, which is not a list of texts")
   if not _FEWEST <= len(value) <= len(LETTERS):
     raise RecordError(
       f"has {len(value)} {filled[0]}; questions with {_FEWEST} to {len(LETTERS)} of them are read"

@@ -39,12 +39,12 @@ def parse_pair(record: Mapping[str, Any], origin: str, root: str, report: Manife
   question_key, answer_key = keys
   history = record.get("history") or []
   if not isinstance(history, list):
-    raise RecordError(f"has history {excerpt(history)}, which is no list of pairs")
+    raise RecordError(f"has history {excerpt(history)}, which is not a list of pairs")
   newest = asked_with_options(record, record[question_key], record[answer_key])
   messages = []
   for pair in [*history, newest]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
-      raise RecordError(f"has history {excerpt(pair)}, which is no pair of texts")
+      raise RecordError(f"has history {excerpt(pair)}, which is not a pair of texts")
     question, answer = pair
     messages += _messages(question, answer)
   return parse_messages(_with_messages(record, messages), origin, root, report)

@@ -187,7 +187,7 @@ def is_json_text(path: str) -> bool:
 def skip_mark(path: str, file: BinaryIO) -> int:
   """Skips the byte order mark of a text; returns its bytes.
 
-  Raises ManifestError for a file that is no text in UTF-8.
+  Raises ManifestError for a file that is not a text in UTF-8.
   """
   head = file.read(_HEAD)
   _check_text(path, head)
@@ -210,7 +210,7 @@ def _json_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
     yield from json_text.line_records(window)
   else:
     raise ManifestError(
-      f"The manifest {one_line(path)} begins with neither [ nor {{: it is no JSON array and no "
+      f"The manifest {one_line(path)} begins with neither [ nor {{: it is neither a JSON array nor "
       f"JSON lines. {_READABLE}"
     )
 
@@ -234,7 +234,7 @@ def opened_manifest(path: str) -> BinaryIO:
     mode = os.stat(local).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Opening a folder raises a clear error.
       return open(local, "rb")
-    reason: str | None = "It is no regular file"
+    reason: str | None = "It is not a regular file"
   except OSError as error:
     reason = error.strerror
   except ValueError as error:  # A NUL in the path.
@@ -251,7 +251,7 @@ def _array_record(path: str) -> Iterator[LocatedRecord]:
       try:
         record = _parsed_sample(data)
       except (ValueError, KeyError, RecursionError) as error:
-        record = RecordError(f"is no sample: {error}")
+        record = RecordError(f"is not a sample: {error}")
       yield LocatedRecord(number + 1, record, number, number + 1)
   except (OSError, RuntimeError) as error:
     raise ManifestError(f"The manifest {one_line(path)} cannot be read: {error}.") from error

@@ -141,7 +141,7 @@ def _parsed(file: BinaryIO, member: TarMember) -> Any:
   except RecordError:
     raise
   except ValueError as error:
-    raise RecordError(f"has {excerpt(member.name)}, which is no JSON: {error}") from error
+    raise RecordError(f"has {excerpt(member.name)}, which is not JSON: {error}") from error
 
 
 def _content(file: BinaryIO, member: TarMember) -> str:
@@ -154,8 +154,8 @@ def _content(file: BinaryIO, member: TarMember) -> str:
 def _with_media(path: str, record: dict[str, Any], media: list[TarMember]) -> dict[str, Any]:
   """A record whose names of members lead into the tar.
 
-  A record that names no medium shows the members of its key; one name that is no member stands for
-  the only medium, because sets keep the names of files that they were made from.
+  A record that names no medium shows the members of its key; one name that is not a member stands
+  for the only medium, because sets keep the names of files that they were made from.
   """
   tar = _outer_name(path)
   named: list[str] = []

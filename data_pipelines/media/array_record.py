@@ -116,7 +116,7 @@ def fields(example: bytes) -> dict[str, bytes]:
     features = tf_example_pb2.Example.FromString(example).features.feature
     return {name: feature.bytes_list.value[0] for name, feature in features.items()}
   except (DecodeError, IndexError) as error:
-    raise ValueError("holds a record that is no TFDS example") from error
+    raise ValueError("holds a record that is not a TFDS example") from error
 
 
 def write_keys(path: str | os.PathLike):

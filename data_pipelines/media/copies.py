@@ -97,7 +97,7 @@ def size_bound(folder: pathlib.Path, used: int) -> float:
       gigabytes = -1.0
     if gigabytes > 0:
       return gigabytes * 1e9
-    print(f"${BOUND}={text!r} is no number of gigabytes: the default is used.", file=sys.stderr)
+    print(f"${BOUND}={text!r} is not a number of gigabytes: the default is used.", file=sys.stderr)
   try:
     free = shutil.disk_usage(folder).free
   except OSError:

@@ -58,7 +58,7 @@ def open_inside(media: str | os.PathLike, open_regular: Callable[[str], BinaryIO
   cell = parquet_cells.split_cell(media)
   if cell is None:
     raise TypeError(f"{os.fspath(media)} lies in no other file")
-  with open_regular(cell[0]):  # Refuses what is no regular file.
+  with open_regular(cell[0]):  # Refuses what is not a regular file.
     pass
   return parquet_cells.cell_file(*cell)
 

@@ -120,7 +120,7 @@ def _opened(media: Media, limits: Limits) -> Iterator[ImageFile.ImageFile]:
     head = file.peek(16)
     reader = _reader(head)
     if reader is None:
-      raise MediaError(f"{media_name(media)}: {'is no picture' if head else 'is empty'}.")
+      raise MediaError(f"{media_name(media)}: {'is not a picture' if head else 'is empty'}.")
     if reader is _Tiff:
       check_fields(media, file)
     if reader is WebPImagePlugin.WebPImageFile:

@@ -26,7 +26,7 @@ from data_pipelines.media.probe_table import ProbeTable, table_arrays
 from filax import files
 
 _VERSION = 1  # Version of the table; tables of another version are built again.
-_UNKNOWN = -1  # The state of a medium that is no file: it is looked at in every start.
+_UNKNOWN = -1  # The state of a medium that is not a file: it is looked at in every start.
 
 
 def probe_media(media: Sequence[str], index: MediaIndex, folder: str) -> ProbeTable:
@@ -61,7 +61,7 @@ def _label(media: Sequence[str], index: MediaIndex) -> str:
 def _states(media: Sequence[str]) -> np.ndarray:
   """Size and time of change of every file: i64 [media 2].
 
-  _UNKNOWN for a medium that is no file.
+  _UNKNOWN for a medium that is not a file.
   """
   states = np.full((len(media), 2), _UNKNOWN, np.int64)
   dated = [dated_file(name) for name in media]

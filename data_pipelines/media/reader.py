@@ -82,7 +82,9 @@ class PacketReader:
     """
     codec = self.video.stream.codec_context
     order = DisplayOrder(self.video.frame_ticks)
-    beheaded = None  # Whether the first packet is no key frame, so that errors may precede frames.
+    beheaded = (
+      None  # Whether the first packet is not a key frame, so that errors may precede frames.
+    )
     latest: float | None = None
     needs_key = codec.name.startswith(_GHOSTS)
     for packet in self.packets:

@@ -256,7 +256,7 @@ def remember_member(path: str, file: BinaryIO, member: TarMember) -> None:
 def find_member(path: str, file: BinaryIO, name: str) -> TarMember:
   """The member of a name in an open tar.
 
-  Raises TarError if there is none, or if it is no regular file.
+  Raises TarError if there is none, or if it is not a regular file.
   """
   version = _version(file)
   with _index_lock:

@@ -170,7 +170,7 @@ def _content_digests(manifests: Sequence[str], folder: str) -> dict[str, str]:
 def _version_key(manifest: str) -> str:
   """Identifies a version of a file.
 
-  "" for a file that changed just now, and for what is no file.
+  "" for a file that changed just now, and for what is not a file.
   """
   with contextlib.suppress(OSError, ValueError):
     if remote.is_remote(manifest):

@@ -24,8 +24,8 @@ class Epoch:
 
   shapes: np.ndarray  # [batches]
   order: np.ndarray  # [rows]
-  starts: np.ndarray
-  members: np.ndarray
+  starts: np.ndarray  # [rows + 1]: where the samples of each row begin in `members`.
+  members: np.ndarray  # [samples]: numbers of samples, row by row.
   left_out: np.ndarray  # Samples that fit in no row.
 
   def samples(self, k: int) -> tuple[int, ...]:

@@ -163,7 +163,7 @@ class CaptionReader:
     """The path of a record's medium. Raises RecordError."""
     video = record.get("video")
     if not isinstance(video, str) or not video.strip():
-      raise RecordError(f"has video {excerpt(video)}, which is no path")
+      raise RecordError(f"has video {excerpt(video)}, which is not a path")
     source = record.get("data_source")
     if isinstance(source, str) and source:
       path = self.rules.media.format(data_source=source, video=video)
@@ -171,7 +171,7 @@ class CaptionReader:
       path = video
     parts = path.replace("\\", "/").split("/")
     if ".." in parts or path.startswith("/") or not path.isprintable():
-      raise RecordError(f"has the video {excerpt(path)}, which is no path inside a root")
+      raise RecordError(f"has the video {excerpt(path)}, which is not a path inside a root")
     return path
 
 
@@ -198,7 +198,7 @@ def _caption(record: Mapping[str, Any]) -> tuple[str, int]:
   """(the caption of a record without line breaks, its words). Raises RecordError."""
   turns = record.get("conversations")
   if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-    raise RecordError(f"has conversations {excerpt(turns)}, which is no list of turns")
+    raise RecordError(f"has conversations {excerpt(turns)}, which is not a list of turns")
   speakers = [turn.get("from") for turn in turns]
   if speakers != ["human", "gpt"]:
     raise RecordError(
@@ -206,7 +206,7 @@ def _caption(record: Mapping[str, Any]) -> tuple[str, int]:
     )
   answer = turns[1].get("value")
   if not isinstance(answer, str):
-    raise RecordError(f"has the caption {excerpt(answer)}, which is no text")
+    raise RecordError(f"has the caption {excerpt(answer)}, which is not a text")
   caption, words = _one_line(answer)
   try:
     caption.encode()
@@ -257,7 +257,7 @@ def length_in_milliseconds(begin: int, end: float) -> int:
   """
   length = math.floor(end * 1000 + 1e-6) - begin
   if length <= 0:
-    raise RecordError(f"lasts from {begin / 1000:g} to {end:g} seconds, which is no time")
+    raise RecordError(f"lasts from {begin / 1000:g} to {end:g} seconds, which is not a time")
   return length
 
 
@@ -267,7 +267,7 @@ def _seconds(record: Mapping[str, Any], name: str) -> float | None:
     return None
   is_number = isinstance(value, int | float) and not isinstance(value, bool)
   if not is_number or not 0 <= value < 1e9:  # Also rejects NaN.
-    raise RecordError(f"has {name} {excerpt(value)}, which is no number of seconds")
+    raise RecordError(f"has {name} {excerpt(value)}, which is not a number of seconds")
   return float(value)
 
 

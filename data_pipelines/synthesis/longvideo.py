@@ -154,7 +154,9 @@ def _check_options(options: LongVideoOptions) -> None:
   if not 0 <= options.reading.held_out < 1:
     raise ValueError(f"--held-out {options.reading.held_out:.0%} leaves nothing to train on.")
   if rules.min_scene_share == 1:
-    raise ValueError("--min-scene-share 1 is no number of frames. Set it to 0, or to 2 and more.")
+    raise ValueError(
+      "--min-scene-share 1 is not a number of frames. Set it to 0, or to 2 and more."
+    )
   if 1 < rules.min_scene_share <= rules.min_scenes:
     raise ValueError(
       f"--min-scene-share {rules.min_scene_share} frames cannot show --min-scenes "

@@ -131,7 +131,7 @@ def card_of(name: str) -> Card:
     )
     if card.key in KEYS and card.shape in SHAPES and card.pointer in POINTERS:
       return card
-  raise ValueError(f"{name} is no name of a card, such as single/blue-ring-white-7.png.")
+  raise ValueError(f"{name} is not a name of a card, such as single/blue-ring-white-7.png.")
 
 
 def draw_card(card: Card, side: int) -> np.ndarray:

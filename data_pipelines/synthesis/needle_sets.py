@@ -112,7 +112,7 @@ def _given_stretches(options: NeedleSetOptions, limits: Limits) -> dict[str, lis
   videos: dict[str, list[Stretch]] = {}
   for path, probe in probes.items():
     if probe.error or probe.duration <= 0:
-      raise ValueError(f"--haystack {path} is no video: {probe.error or 'it has no duration'}.")
+      raise ValueError(f"--haystack {path} is not a video: {probe.error or 'it has no duration'}.")
     end = int(probe.duration * 1000) / 1000
     videos.setdefault(_key(path), []).append(Stretch(os.path.abspath(path), 0.0, end))
   keys = draw.shuffled(sorted(videos), options.seed, "haystack")

@@ -315,7 +315,7 @@ def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
   """The object in a file; an empty one for none.
 
-  Raises ValueError for a file that is no JSON object.
+  Raises ValueError for a file that is not a JSON object.
   """
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -324,5 +324,5 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
   except (OSError, ValueError) as error:
     raise ValueError(f"{path} cannot be read ({error}). Choose a new folder.") from error
   if not isinstance(content, dict):
-    raise ValueError(f"{path} is no recipe. Choose a new folder.")
+    raise ValueError(f"{path} is not a recipe. Choose a new folder.")
   return content

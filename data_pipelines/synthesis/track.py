@@ -89,7 +89,7 @@ def parse_track(record: Any) -> Track:
       exhaustive=bool(record.get("exhaustive", False)),
     )
   except (KeyError, TypeError, ValueError, AttributeError) as error:
-    raise RecordError(f"is no track: {type(error).__name__} {error}") from None
+    raise RecordError(f"is not a track: {type(error).__name__} {error}") from None
 
 
 def read_track_file(path: str | os.PathLike, report: ManifestReport) -> Iterator[Track]:

@@ -47,7 +47,7 @@ class ChatTemplate:
 
   def __init__(self, source: str, names: Mapping[str, str]):
     if len(source) > MOST:
-      raise ValueError(f"A chat template of {len(source):,} characters is no chat template.")
+      raise ValueError(f"A chat template of {len(source):,} characters is not a chat template.")
     self.source = source
     self.names = dict(names)
 

@@ -40,11 +40,15 @@ def load_tokenizer(path: str | os.PathLike, remedy: str = "") -> Tokenizer:
   """Loads a tokenizer from its file or folder.
 
   In a folder, tokenizer.json comes before *.model. Raises ValueError for a path without a
-  tokenizer, or a damaged one; it ends in `remedy`, by default `set_to("config.data.tokenizer")`.
+  tokenizer, or a damaged one. Its sentence ends in `remedy`, by default a remedy for training.
   """
-  remedy = remedy or set_to("config.data.tokenizer")
-  if remote.is_remote(path) and remote.is_file(path):
-    return _load_remote(str(path), remedy)
+  remedy = remedy or (
+    f"Set config.data.tokenizer to {_KINDS}, or config.init_from to a model with a tokenizer."
+  )
+  if remote.is_remote(path):
+    url = _url_of_file(str(path))
+    if url:
+      return _load_remote(url, remedy)
   path = pathlib.Path(path).expanduser()
   file: pathlib.Path | None = path
   if path.is_dir():
@@ -71,6 +75,14 @@ def set_to(knob: str) -> str:
   knob: an option, or a key of the config.
   """
   return f"Set {knob} to {_KINDS}."
+
+
+def _url_of_file(url: str) -> str:
+  """The URL of a tokenizer's file in a bucket: itself, or of a folder as runs write it; or ""."""
+  for candidate in (url, f"{url}/tokenizer.json", f"{url}/tokenizer.model"):
+    if remote.is_file(candidate):
+      return candidate
+  return ""
 
 
 def _load_remote(path: str, remedy: str) -> Tokenizer:

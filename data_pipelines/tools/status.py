@@ -49,7 +49,7 @@ class ManifestStatus:
   present: bool
   error: str = ""  # Why a present file cannot be used.
   records: int = 0
-  damaged: int = 0  # Records that are no JSON.
+  damaged: int = 0  # Records that are not JSON.
   taken: int = 0  # Records that the strategy takes.
   media: MediaHours | None = None  # None: not looked at.
 

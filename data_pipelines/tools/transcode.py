@@ -50,7 +50,7 @@ class Proxy:
     right_side = proxy.side >= _SMALLEST_SIDE and proxy.side % 2 == 0
     if not right_rate or not right_side:
       raise ValueError(
-        f"--proxy {text!r} is no rate (to {_MOST_FPS}) and even number of pixels (from "
+        f"--proxy {text!r} is not a rate (to {_MOST_FPS}) and even number of pixels (from "
         f"{_SMALLEST_SIDE}), as in 2,384."
       )
     return proxy

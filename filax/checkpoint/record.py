@@ -192,7 +192,7 @@ def check_leaves(record: Record, leaves: Mapping[str, Any], prefix: str = "") ->
 def damage(text: str) -> Iterator[None]:
   """Turns any exception of Orbax and TensorStore about bad files into Damaged.
 
-  Missing permission, memory or descriptors are no damage: Unreadable.
+  Missing permission, memory or descriptors are not damage: Unreadable.
   """
   try:
     yield

@@ -302,8 +302,11 @@ def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epat
 
 
 def say(text: str) -> None:
-  """A message on stderr, from one process."""
-  if jax.process_index() == 0:
+  """A message on stderr, from one process; from each while they have not joined yet.
+
+  jax.process_index() would start jax's backend, and then processes can no longer join.
+  """
+  if not jax.distributed.is_initialized() or jax.process_index() == 0:
     print(text, file=sys.stderr, flush=True)
 
 

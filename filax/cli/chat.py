@@ -149,7 +149,7 @@ def _input_questions() -> Iterator[str]:
   if sys.stdin is None:  # The command was started with a closed input.
     return
   if hasattr(sys.stdin, "reconfigure"):
-    sys.stdin.reconfigure(errors="replace")  # Bytes that are no UTF-8 end no conversation.
+    sys.stdin.reconfigure(errors="replace")  # Bytes that are not UTF-8 end no conversation.
   is_terminal = sys.stdin.isatty()
   while True:
     if is_terminal:

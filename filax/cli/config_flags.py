@@ -13,6 +13,11 @@ from ml_collections import ConfigDict, config_flags
 
 from filax import settings, shipped_configs
 
+_INVALID = (  # What absl says about a value of the wrong type -> what it should be.
+  ("invalid literal for int", "a whole number"),
+  ("could not convert string to float", "a number"),
+  ("Non-boolean argument", "True or False"),
+)
 _FLAG = re.compile(r"--?([A-Za-z_][^=]*)(=.*)?", re.DOTALL)
 
 
@@ -48,8 +53,8 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
       raise ValueError(f"--{name} is missing: {text}.")
   if not isinstance(config, ConfigDict):
     raise ValueError(
-      f"--config {file} is no config: it must have a get_config(arg) that returns a ConfigDict, as "
-      "in configs/fila_stage4.py."
+      f"--config {file} is not a config: it must have a get_config(arg) that returns a ConfigDict, "
+      "as in configs/fila_stage4.py."
     )
   _expand_home(config)
   settings.check_settings(config)
@@ -62,15 +67,15 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
 def _parse_flags(
   flag_values: flags.FlagValues, config_flag: flags.FlagHolder, words: Sequence[str], file: str
 ) -> tuple[Any, list[str]]:
-  """(value of --config, words that are no flags).
+  """(value of --config, words that are not flags).
 
   file: that of --config. Raises ValueError, also for what the config itself raises.
   """
   try:
     stray = flag_values(words)[1:]
     return config_flag.value, stray
-  except flags.Error as error:  # A config's own error comes as a traceback; its last line counts.
-    raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
+  except flags.Error as error:
+    raise ValueError(_flag_error(error)) from error
   except SyntaxError as error:
     raise ValueError(f"The config is not Python: {error}.") from error
   except Exception as error:
@@ -81,8 +86,33 @@ def _parse_flags(
     _check_parts(words)
     if not isinstance(error, AttributeError | KeyError | TypeError):
       raise
-    text = " ".join(str(error).replace("\\n", " ").replace("\\", "").replace("'", "").split())
-    raise ValueError(f"There is no such config key: {text}") from error
+    raise ValueError(_unknown_key(error, words)) from error
+
+
+def _flag_error(error: flags.Error) -> str:
+  """The sentence for a flag that is unknown, or has an invalid value."""
+  # An error of the config itself comes as a traceback, whose last line counts.
+  text = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+  if isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in text:
+    text += f". The settings of a config are set as --config.{error.flagname}=VALUE."
+  flag, _, reason = text.removeprefix("flag --").partition(": ")
+  for beginning, kind in _INVALID:
+    if beginning in reason:
+      text = f"{flag} cannot be used. Set it to {kind}."
+  return text
+
+
+def _unknown_key(error: Exception, words: Sequence[str]) -> str:
+  """The sentence for a flag whose key the config does not have."""
+  text = " ".join(str(error).replace("\\n", " ").replace("\\", "").replace("'", "").split())
+  key, _, hint = text.partition(" ")
+  key = key.strip('"')
+  flag = key
+  for word in words:
+    name = word.partition("=")[0].lstrip("-")
+    if name.startswith("config.") and key in name.split("."):
+      flag = name
+  return f"There is no such config key: {flag}. {hint or '`filax show` prints all keys.'}"
 
 
 def _check_parts(words: Sequence[str]) -> None:
@@ -145,7 +175,7 @@ def _config_file_of(words: Sequence[str]) -> str:
 
 
 def _with_shipped_config(argv: Sequence[str]) -> list[str]:
-  """argv with a shipped config for a --config that is no file."""
+  """argv with a shipped config for a --config that is not a file."""
   words = []
   before = ""
   for word in argv:

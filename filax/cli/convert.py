@@ -318,7 +318,7 @@ def _pattern(text: str) -> str:
   try:
     re.compile(text)
   except re.error as error:
-    raise argparse.ArgumentTypeError(f"{text} is no regular expression ({error})") from None
+    raise argparse.ArgumentTypeError(f"{text} is not a regular expression ({error})") from None
   return text
 
 

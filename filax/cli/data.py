@@ -118,6 +118,8 @@ def _check(args: argparse.Namespace) -> int:
     print(json.dumps(result.as_dict() | {"files": written}, indent=2))
   else:
     lines = list(result.lines())
+    if any(reason.endswith("does not exist.") for reason in result.unreadable.values()):
+      lines.append("Paths are relative to the folder of the manifest; --root names another folder.")
     for path in written:
       lines.append(f"Wrote {path}")
     print("\n".join(lines))

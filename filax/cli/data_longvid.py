@@ -244,5 +244,5 @@ def _share(text: str) -> float:
   except ValueError:
     share = -1.0
   if not 0 <= share < 1:
-    raise argparse.ArgumentTypeError(f"{text!r} is no share such as 2%.")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 2%.")
   return share

@@ -170,7 +170,7 @@ def _minutes(text: str) -> tuple[float, float]:
   except ValueError:
     low = high = 0.0
   if not 0 < low < high < 24 * 60:
-    raise argparse.ArgumentTypeError(f"{text!r} is no range of minutes such as 5:30.")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a range of minutes such as 5:30.")
   return low, high
 
 
@@ -181,5 +181,5 @@ def _share(text: str) -> float:
   except ValueError:
     share = -1.0
   if not 0 <= share < 1:
-    raise argparse.ArgumentTypeError(f"{text!r} is no share such as 2%.")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 2%.")
   return share

@@ -7,6 +7,8 @@ samples were left out. Nothing is computed by a model. The page needs no other f
 
   filax data view train.json --config configs/fila_stage4.py --out page.html \\
     --config.data.tokenizer=tokenizer.json
+
+Without a tokenizer.json, --config.init_from=FOLDER takes that of a model, as training does.
 """
 
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ import jax
 
 from data_pipelines.packing.plan import make_plan
 from data_pipelines.tools import view
-from filax.cli import config_flags, options, outputs
+from filax.cli import config_flags, options, outputs, starting_point
 from filax.models import components
 from filax.studies.data_page import data_page
 
@@ -30,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
   outputs.check_file(args.out)
   config, _ = config_flags.read_config(["--config", args.config, *overrides])
   jax.config.update("jax_platforms", "cpu")  # Shapes need no device.
+  config.data.tokenizer = starting_point.first_tokenizer(config)
   data = config.data.to_dict()
   data["train"] = ((args.manifest, args.take),)
   data["root"] = args.root or data["root"]

@@ -96,11 +96,11 @@ def _parser_of(default) -> Callable:
   def parse(text: str) -> tuple:
     parts = text.split(",")
     if kind is not str and len(parts) != 2:
-      raise argparse.ArgumentTypeError(f"{text!r} is no pair. Set it to MINIMUM,MAXIMUM.")
+      raise argparse.ArgumentTypeError(f"{text!r} is not a pair. Set it to MINIMUM,MAXIMUM.")
     try:
       return tuple(kind(part.strip()) for part in parts)
     except ValueError:
-      raise argparse.ArgumentTypeError(f"{text!r} is no pair of numbers.") from None
+      raise argparse.ArgumentTypeError(f"{text!r} is not a pair of numbers.") from None
 
   return parse
 

@@ -116,7 +116,7 @@ def _frame_counts(text: str) -> tuple[int, ...]:
   counts = []
   for word in text.split(","):
     if not word.strip().isdecimal() or int(word) < 1:
-      raise argparse.ArgumentTypeError(f"{text!r} is no list of frames such as 64,512,2048")
+      raise argparse.ArgumentTypeError(f"{text!r} is not a list of frames such as 64,512,2048")
     counts.append(int(word))
   return tuple(counts)
 

@@ -161,18 +161,18 @@ def load_design(path: pathlib.Path, argument: str) -> StudyDesign:
   shipped_configs.make_importable()
   spec = importlib.util.spec_from_file_location(f"filax_study_{path.stem}", path)
   if spec is None or spec.loader is None:
-    raise ValueError(f"{path} is no Python file.")
+    raise ValueError(f"{path} is not a Python file.")
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
   except SyntaxError as error:
     raise ValueError(f"The study is not Python: {error}.") from error
   if not hasattr(module, "get_config"):
-    raise ValueError(f"{path} has no get_config(arg), so it is no study.")
+    raise ValueError(f"{path} has no get_config(arg), so it is not a study.")
   config: Any = module.get_config(argument or None)
   if not isinstance(config, ConfigDict) or "cells" not in config:
     raise ValueError(
-      f"{path} is no study: its get_config returns no config of configs/studies/common.py. "
+      f"{path} is not a study: its get_config returns no config of configs/studies/common.py. "
       "`filax train --config` trains a config."
     )
   return read_design(config.to_dict())

@@ -46,17 +46,14 @@ beside the newest ones, and D/best stands for it (configs/README.md).
 
 from collections.abc import Mapping, Sequence
 import contextlib
-import pathlib
 import sys
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipelines.text import tokenizer_folder
-from filax import files, released
-from filax.checkpoint import base, storage, store
+from filax.checkpoint import base
 from filax.checkpoint.store import say
-from filax.cli import config_flags
+from filax.cli import config_flags, starting_point
 from filax.parallel import distributed, ending
 from filax.train import goodput
 from filax.train.hooks import Hook
@@ -78,10 +75,9 @@ def main(argv: Sequence[str]) -> int:
     if not base_folder:
       raise ValueError("--base is missing its value: the run, or released folder, of the base.")
     if base_folder != _NO_BASE:
-      base.look_in(released.find_checkpoint(base_folder))
+      base.look_in(starting_point.checkpoint_before_joining(base_folder))
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
-    config.init_from = initial_checkpoint(config.init_from, options["workdir"])
-    config.data.tokenizer = first_tokenizer(config)
+    starting_point.complete(config, options["workdir"])
     hooks = evaluation_hooks(config)
   except (ValueError, OSError) as error:
     end_other_processes(error)
@@ -95,30 +91,6 @@ def main(argv: Sequence[str]) -> int:
   say(summary_line(summary))
   say(goodput.goodput_line(summary["seconds_by_phase"]))
   return code_when_stopped if summary["stopped"] else 0
-
-
-def initial_checkpoint(init_from: str, workdir: str) -> str:
-  """config.init_from, or the checkpoint of the released folder that it names.
-
-  A run that continues needs its path only, so nothing is converted then.
-  """
-  if store.exists(workdir):
-    return released.cached_checkpoint(init_from)
-  storage.check_readable(init_from)
-  return released.find_checkpoint(init_from)
-
-
-def first_tokenizer(config: ConfigDict) -> str:
-  """config.data.tokenizer; if there is no such file, the folder of config.init_from's."""
-  configured = config.data.tokenizer
-  if not config.init_from or pathlib.Path(configured).exists():
-    return configured
-  source = pathlib.Path(files.absolute(config.init_from))
-  for folder in (source, source.parent, source.parent.parent):  # A run, or one of its steps.
-    if tokenizer_folder.load_if_present(folder) is not None:
-      say(f"config.data.tokenizer={configured} is not there: taking that of {folder}.")
-      return str(folder)
-  return configured
 
 
 def evaluation_hooks(config: ConfigDict) -> Sequence[Hook]:
@@ -174,5 +146,5 @@ def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
   """
   rest, text = split_option(argv, _EXIT_FLAG, "0")
   if not (text.isascii() and text.isdigit() and int(text) < 256):
-    raise ValueError(f"{_EXIT_FLAG} {text} is no exit code. Set it to a number from 0 to 255.")
+    raise ValueError(f"{_EXIT_FLAG} {text} is not an exit code. Set it to a number from 0 to 255.")
   return rest, int(text)

@@ -93,7 +93,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
   try:
     settings = safe_files.read_json(file)
   except ValueError as error:
-    raise ValueError(f"{file} is no readable JSON: {error}.") from None
+    raise ValueError(f"{file} is not readable JSON: {error}.") from None
   if not isinstance(settings, dict):
     raise ValueError(f"{file} holds a {type(settings).__name__}, not an object of settings.")
   kind = settings.get("peft_type")
@@ -111,14 +111,15 @@ def _read_settings(file: Path) -> dict[str, Any]:
   _check_alpha("lora_alpha", settings.get("lora_alpha"))
   alphas = settings.get("alpha_pattern") or {}
   if not isinstance(alphas, dict):
-    raise ValueError(f"{CONFIG_FILE} says alpha_pattern={alphas!r}, which is no object.")
+    raise ValueError(f"{CONFIG_FILE} says alpha_pattern={alphas!r}, which is not an object.")
   for pattern, alpha in alphas.items():
     _check_alpha(f"alpha_pattern {pattern!r}", alpha)
     try:
       re.compile(pattern)
     except re.error as error:
       raise ValueError(
-        f"{CONFIG_FILE} has the alpha_pattern {pattern!r}, which is no regular expression: {error}."
+        f"{CONFIG_FILE} has the alpha_pattern {pattern!r}, which is not a regular expression: "
+        f"{error}."
       ) from None
   return settings
 
@@ -126,7 +127,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
 def _check_alpha(name: str, alpha: Any) -> None:
   """Raises ValueError for anything but a positive number."""
   if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
-    raise ValueError(f"{CONFIG_FILE} says {name}={alpha!r}, which is no positive number.")
+    raise ValueError(f"{CONFIG_FILE} says {name}={alpha!r}, which is not a positive number.")
 
 
 def _mappings(model: Mapping[str, Any], reader: ParameterReader) -> list[TensorMapping]:

@@ -64,7 +64,7 @@ class TensorPlan:
     dtypes = {self.tensors[name].dtype for name in mapping.names}
     if len(dtypes) > 1 or np.dtype(np.float64) in dtypes:
       return np.dtype(np.float32)
-    return cast(np.dtype, dtypes.pop())  # plan_tensors refuses tensors that are no floats.
+    return cast(np.dtype, dtypes.pop())  # plan_tensors refuses tensors that are not floats.
 
 
 def open_source(path: str | os.PathLike, roles: Sequence[str]) -> WeightSource:

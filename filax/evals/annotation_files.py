@@ -82,7 +82,7 @@ def text_field(row: Row, name: str) -> str:
   """A field that is a text. Raises RecordError for another."""
   value = row.get(name)
   if not isinstance(value, str):
-    raise RecordError(f"has the {name} {value!r}, which is no text")
+    raise RecordError(f"has the {name} {value!r}, which is not a text")
   return value
 
 
@@ -90,7 +90,7 @@ def number_field(row: Row, name: str) -> float:
   """A field that is a number. Raises RecordError for another."""
   value = row.get(name)
   if not isinstance(value, int | float) or isinstance(value, bool):
-    raise RecordError(f"has the {name} {value!r}, which is no number")
+    raise RecordError(f"has the {name} {value!r}, which is not a number")
   return value
 
 
@@ -102,7 +102,7 @@ def options_field(row: Row, name: str) -> tuple[str, ...]:
   options: Any = row.get(name)
   is_list = isinstance(options, list | tuple)
   if not is_list or not all(isinstance(option, str) for option in options):
-    raise RecordError(f"has the {name} {options!r}, which is no list of texts")
+    raise RecordError(f"has the {name} {options!r}, which is not a list of texts")
   if not 1 <= len(options) <= len(LETTERS):
     raise RecordError(f"has {len(options)} {name}; 1 to {len(LETTERS)} have letters")
   return tuple(options)

@@ -26,7 +26,7 @@ def csv_rows(path: str, fields: Sequence[str]) -> list[Row]:
   try:
     rows: list[Row] = list(csv.DictReader(text))
   except csv.Error as error:
-    raise BadAnnotation(f"{path} is no CSV file: {error}.") from None
+    raise BadAnnotation(f"{path} is not a CSV file: {error}.") from None
   check_fields(path, rows, fields)
   return rows
 
@@ -82,11 +82,11 @@ def _text(path: str) -> str:
   try:
     return pathlib.Path(remote.local_path(path)).read_bytes().decode("utf-8-sig")
   except UnicodeDecodeError as error:
-    raise BadAnnotation(f"{path} is no UTF-8 text: {error}.") from None
+    raise BadAnnotation(f"{path} is not UTF-8 text: {error}.") from None
 
 
 def _json_value(place: str, text: str) -> Any:
   try:
     return json.loads(text)
   except (ValueError, RecursionError) as error:
-    raise BadAnnotation(f"{place} is no JSON: {error}.") from None
+    raise BadAnnotation(f"{place} is not JSON: {error}.") from None

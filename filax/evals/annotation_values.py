@@ -30,7 +30,7 @@ def id_field(row: Row, name: str) -> str:
   is_number = isinstance(value, int) and not isinstance(value, bool)
   text = str(value).strip() if is_number or isinstance(value, str) else ""
   if not text:
-    raise RecordError(f"has the {name} {excerpt(value)}, which is no text and no number")
+    raise RecordError(f"has the {name} {excerpt(value)}, which is neither a text nor a number")
   return text
 
 
@@ -44,7 +44,7 @@ def as_number(value: Any, name: str) -> float:
   except (TypeError, ValueError, OverflowError):
     number = math.nan
   if not math.isfinite(number):
-    raise RecordError(f"has the {name} {excerpt(value)}, which is no number")
+    raise RecordError(f"has the {name} {excerpt(value)}, which is not a number")
   return number
 
 

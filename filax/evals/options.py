@@ -49,7 +49,7 @@ def check_share(share: Share) -> None:
   number, count = share
   if not 0 <= number < count:
     raise ValueError(
-      f"--process={number}/{count} is no part of the questions. Set it to 0/{count} … "
+      f"--process={number}/{count} is not a part of the questions. Set it to 0/{count} … "
       f"{count - 1}/{count}."
     )
 

@@ -180,7 +180,7 @@ def questions_digest(examples: Sequence[Example]) -> str:
 
 
 def check_best(metric: str, evaluations: Sequence[PlannedEvaluation]) -> None:
-  """Raises ValueError if config.best is no score of config.evals."""
+  """Raises ValueError if config.best is not a score of config.evals."""
   if not metric:
     return
   name, _ = parse_metric(metric)

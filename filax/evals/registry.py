@@ -95,7 +95,7 @@ def _module_benchmarks(module: str) -> Mapping[str, Benchmark]:
       return _file_module(module).BENCHMARKS
     return importlib.import_module(module).BENCHMARKS
   except (ImportError, AttributeError, OSError) as error:
-    raise ValueError(f"{module} is no module with BENCHMARKS: {error}") from None
+    raise ValueError(f"{module} is not a module with BENCHMARKS: {error}") from None
 
 
 def _file_module(path: str) -> types.ModuleType:
@@ -105,7 +105,7 @@ def _file_module(path: str) -> types.ModuleType:
     return sys.modules[name]
   spec = importlib.util.spec_from_file_location(name, path)
   if spec is None or spec.loader is None:
-    raise ImportError(f"{path} is no Python file")
+    raise ImportError(f"{path} is not a Python file")
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module  # Where dataclasses look for the names of their module.
   try:

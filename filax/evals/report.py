@@ -29,7 +29,7 @@ class GatheredRuns(NamedTuple):
   """The evaluations below some folders."""
 
   runs: list[ReportedRun]
-  unreadable: list[str]  # A sentence for each folder that is no sound evaluation.
+  unreadable: list[str]  # A sentence for each folder that is not a sound evaluation.
 
 
 def gather_runs(paths: Sequence[str | os.PathLike]) -> GatheredRuns:

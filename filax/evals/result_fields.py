@@ -55,7 +55,7 @@ _WORDS = {str: "a text", dict: "an object", int: "a whole number", bool: "true o
 
 
 class BadResults(ValueError):
-  """A folder is no evaluation, or its files are damaged.
+  """A folder is not an evaluation, or its files are damaged.
 
   The message is one sentence that names the file.
   """
@@ -87,13 +87,13 @@ def parse_json(content: bytes, place: str) -> Any:
     return json.loads(content)
   except (ValueError, RecursionError) as error:
     reason = str(error).splitlines()[0]
-    raise BadResults(f"{place} is no JSON ({reason}).") from None
+    raise BadResults(f"{place} is not JSON ({reason}).") from None
 
 
 def check_kind(value: Any, kind: type, place: str) -> None:
   """Raises BadResults for a value of another kind.
 
-  True and false are no numbers.
+  True and false are not numbers.
   """
   is_other_bool = isinstance(value, bool) and kind is not bool
   if not isinstance(value, kind) or is_other_bool:
@@ -127,7 +127,7 @@ def _check_schema(path: pathlib.Path, result: Mapping[str, Any]) -> None:
 
 
 def _check_scores(path: pathlib.Path, result: Mapping[str, Any]) -> None:
-  """Raises BadResults for scores and times that are no numbers."""
+  """Raises BadResults for scores and times that are not numbers."""
   check_number(result["chance"], f"{path}: chance")
   check_number(result["idle_share"], f"{path}: idle_share")
   for field in ("scores", "seconds"):

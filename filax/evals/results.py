@@ -44,7 +44,7 @@ class Results:
   def scored(self) -> list[Row]:
     """The answers that count.
 
-    Their right answer is public, and they are no control of a needle test.
+    Their right answer is public, and they are not a control of a needle test.
     """
     return list(filter(_counts, self.answers))
 
@@ -77,7 +77,7 @@ def results_folder(path: str | os.PathLike) -> pathlib.Path:
   if folder.name == RESULT and not folder.is_dir():
     folder = folder.parent
   elif folder.is_file():
-    raise BadResults(f"{folder} is no {RESULT}. Give it, or the folder that holds it.")
+    raise BadResults(f"{folder} is not a {RESULT}. Give it, or the folder that holds it.")
   if (folder / RESULT).is_file():
     return folder
   if not folder.exists():

@@ -54,7 +54,7 @@ class ResultsFolder:
   def __enter__(self) -> Self:
     """Takes the share.
 
-    Raises lease.Held if another process has it, ValueError if this is no folder.
+    Raises lease.Held if another process has it, ValueError if this is not a folder.
     """
     if self.folder.exists() and not self.folder.is_dir():
       raise ValueError(f"--out {self.folder} is a file. Name a folder for the results.")

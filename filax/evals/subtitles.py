@@ -100,7 +100,7 @@ def timed_entries(path: str, duration: float, offset: float) -> Subtitles:
   """The subtitles of a file of LongVideoBench, in its video's seconds.
 
   offset: the second of the subtitles at which the video starts. LongVideoBench's rule: an end that
-  is no float becomes `duration`, before the offset is subtracted.
+  is not a float becomes `duration`, before the offset is subtracted.
   """
   text = _read_text(path)
   entries = []
@@ -109,7 +109,7 @@ def timed_entries(path: str, duration: float, offset: float) -> Subtitles:
       entries.append(_timed_entry(entry, duration, offset))
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(
-      f"{path} is no list of subtitles with timestamp and text, or start, end and line "
+      f"{path} is not a list of subtitles with timestamp and text, or start, end and line "
       f"({type(error).__name__}: {error})."
     ) from None
   return tuple(entries)

@@ -76,7 +76,7 @@ class AnswerWorker:
     try:
       content = json.loads(line)
     except (ValueError, RecursionError) as error:
-      yield dict(id=None, error=f"The line is no JSON: {error}.")
+      yield dict(id=None, error=f"The line is not JSON: {error}.")
       return
     records = [content]
     if isinstance(content, dict) and isinstance(content.get("requests"), list):

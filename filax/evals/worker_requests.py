@@ -92,7 +92,7 @@ def _media_entries(record: Mapping[str, Any]) -> Sequence[Any]:
   if media is None:
     return []
   if not isinstance(media, list):
-    raise ValueError(f"media={media!r} is no list. Set it to a list of paths.")
+    raise ValueError(f"media={media!r} is not a list. Set it to a list of paths.")
   return media
 
 
@@ -100,7 +100,7 @@ def _timeline(entry: Any) -> Timeline:
   """One medium: a path, or a part of a video in seconds."""
   clip = dict(path=entry) if isinstance(entry, str) else entry
   if not isinstance(clip, Mapping) or not isinstance(clip.get("path"), str):
-    raise ValueError(f"{entry!r} is no medium. Set it to a path, or an object with a path.")
+    raise ValueError(f"{entry!r} is not a medium. Set it to a path, or an object with a path.")
   unknown = sorted(set(clip) - set(_CLIP_KEYS))
   if unknown:
     raise ValueError(f"A medium has no {unknown[0]!r}; its keys are {', '.join(_CLIP_KEYS)}.")
@@ -121,7 +121,7 @@ def _seconds(clip: Mapping[str, Any], name: str) -> float | None:
     return None
   is_number = isinstance(value, int | float) and not isinstance(value, bool)
   if not is_number or not 0 <= value < math.inf:
-    raise ValueError(f"{name}={value!r} is no time. Set it to seconds from 0 on.")
+    raise ValueError(f"{name}={value!r} is not a time. Set it to seconds from 0 on.")
   return float(value)
 
 
@@ -130,7 +130,7 @@ def _prompt_parts(prompt: Any, media: int) -> tuple[str | int, ...]:
   if isinstance(prompt, str):
     return _text_parts(prompt, media)
   if not isinstance(prompt, list):
-    raise ValueError(f"prompt={prompt!r} is no text, and no list of texts and media.")
+    raise ValueError(f"prompt={prompt!r} is neither a text nor a list of texts and media.")
   parts: list[str | int] = []
   for part in prompt:
     if isinstance(part, str):
@@ -138,7 +138,7 @@ def _prompt_parts(prompt: Any, media: int) -> tuple[str | int, ...]:
     elif isinstance(part, Mapping) and set(part) == {"media"} and type(part["media"]) is int:
       parts.append(part["media"])
     else:
-      raise ValueError(f"{part!r} is no part of a prompt. Set it to a text or {{'media': n}}.")
+      raise ValueError(f"{part!r} is not a part of a prompt. Set it to a text or {{'media': n}}.")
   numbers = [part for part in parts if isinstance(part, int)]
   if numbers != list(range(media)):
     raise ValueError(f"The prompt shows the media {numbers}, but has to show {media} in order.")

@@ -35,7 +35,9 @@ def make_device_mesh(
     return mesh_lib.make_mesh(dict(data=-1), devices)
   if layout == PARAMETERS:
     return _mesh_of_parameters(config, devices)
-  raise ValueError(f"mesh={layout!r} is no layout. Set it to {ROWS} or {PARAMETERS}, or to sizes.")
+  raise ValueError(
+    f"mesh={layout!r} is not a layout. Set it to {ROWS} or {PARAMETERS}, or to sizes."
+  )
 
 
 def _mesh_of_parameters(

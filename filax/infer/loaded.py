@@ -122,7 +122,7 @@ def _yarn_setting(factor: float, llm: Any) -> tuple[Any, ...] | None:
   A factor of 1 switches off the YaRN of a released llm, whose `positions` may be stretched already.
   """
   if not 1 <= factor < math.inf:  # Also rejects NaN.
-    raise ValueError(f"--yarn={factor} is no factor of the context. Set it to 1 or more.")
+    raise ValueError(f"--yarn={factor} is not a factor of the context. Set it to 1 or more.")
   if llm.yarn is None:
     return (factor, llm.positions) if factor > 1 else None
   _, trained, *options = llm.yarn

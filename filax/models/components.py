@@ -93,7 +93,7 @@ def component(role: str, name: object) -> tuple[ModuleType, Any]:
   names = available(role)
   choices = f"Set config.model.{role}.name to one of {', '.join(names)}"
   if not isinstance(name, str):
-    raise ValueError(f"config.model.{role}.name={name!r} is no name. {choices}.")
+    raise ValueError(f"config.model.{role}.name={name!r} is not a name. {choices}.")
   if ":" in name:  # A user's component, "my_lab.scenes:Model".
     return _own_component(role, name)
   if name not in names:
@@ -112,7 +112,7 @@ def _own_component(role: str, name: str) -> tuple[ModuleType, Any]:
   words = [*path.split("."), attribute]
   if not all(word.isidentifier() for word in words):
     raise ValueError(
-      f'config.model.{role}.name={name!r} is no "package.module:Class". Set it to such a name.'
+      f'config.model.{role}.name={name!r} is not a "package.module:Class". Set it to such a name.'
     )
   try:
     module = importlib.import_module(path)
@@ -165,7 +165,7 @@ def _check_component(role: str, name: Any, allowed: Sequence[str], source) -> No
     return
   module = name.partition(":")[0] if isinstance(name, str) else ""
   if not module.partition(".")[0].isidentifier():
-    raise ValueError(f"{source} names the {role} {name!r}, which is no component.")
+    raise ValueError(f"{source} names the {role} {name!r}, which is not a component.")
   if not any(module == root or module.startswith(f"{root}.") for root in allowed):
     raise ValueError(
       f"{source} names the {role} {name!r}, a module that is not part of FiLax. Importing it runs "

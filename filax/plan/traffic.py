@@ -3,7 +3,7 @@
 
 Counted are the operands and results of every instruction, inner loops times their iterations. An
 update in place counts by the size of the update, a slice by the size of the slice. Arrays that the
-compiler keeps in a TPU's vector memory (memory space 1) are no traffic.
+compiler keeps in a TPU's vector memory (memory space 1) are not traffic.
 """
 
 from collections.abc import Mapping, Sequence

@@ -48,10 +48,10 @@ async def read_json(request: Request) -> Any:
   try:
     return await run_in_threadpool(_parse, content)
   except UnicodeEncodeError as error:
-    text = "The body holds half of a surrogate pair, which is no letter."
+    text = "The body holds half of a surrogate pair, which is not a letter."
     raise RequestError(text, code="invalid_json") from error
   except (ValueError, RecursionError) as error:
-    raise RequestError("The body is no JSON.", code="invalid_json") from error
+    raise RequestError("The body is not JSON.", code="invalid_json") from error
 
 
 def _parse(content: bytes) -> Any:

@@ -132,7 +132,7 @@ class Engine:
     check_sees_media(loaded, [medium])
     read = self._media.read_medium(loaded, medium, True)
     if not isinstance(read, ReadVideo):
-      raise RequestError(f"{medium.label} is no video.")
+      raise RequestError(f"{medium.label} is not a video.")
     try:
       media, _ = self.on_device(encode_medium, loaded, read, self.cache).result()
     finally:

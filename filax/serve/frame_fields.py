@@ -81,7 +81,7 @@ def _places(
 def _checked(name: str, value: Any, source: str) -> float | int:
   """A number of the right kind. Raises RequestError."""
   if not is_number(value):
-    raise RequestError(f"{source}={value!r} is no number.", parameter=source)
+    raise RequestError(f"{source}={value!r} is not a number.", parameter=source)
   if name == "frames":
     if value != int(value) or value < 1:
       raise RequestError(f"{source}={value:g} must be a whole number above 0.", parameter=source)

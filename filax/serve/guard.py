@@ -79,7 +79,7 @@ class Guard:
       return RequestError(message, status=401, code="invalid_api_key")
     length = headers.get("content-length", "0")
     if not length.isdecimal():
-      return RequestError("Content-Length is no number.", code="invalid_length")
+      return RequestError("Content-Length is not a number.", code="invalid_length")
     largest = _most_bytes(scope, self._limits)
     return too_large(largest) if int(length) > largest else None
 

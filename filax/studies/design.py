@@ -221,6 +221,6 @@ def _check_pattern(column: StudyColumn, study: str) -> None:
     re.compile(column.pattern)
   except re.error as error:
     raise ValueError(
-      f"{study}: columns.{column.name}.pattern={column.pattern!r} is no regular expression "
+      f"{study}: columns.{column.name}.pattern={column.pattern!r} is not a regular expression "
       f"({error})."
     ) from None

@@ -94,7 +94,7 @@ def _aligned_block(is_held: np.ndarray) -> tuple[int, int]:
   if not is_run or first % size or total % size:
     raise ValueError(
       f"Process {jax.process_index()} holds parts {places.tolist()} of {total} of a batch, which "
-      "is no equal run. Set config.mesh so that a process's devices lie together."
+      "is not an equal run. Set config.mesh so that a process's devices lie together."
     )
   return int(first // size), total // size
 

@@ -5,7 +5,7 @@
 |---|---|---|
 | adamw | two moments, 8 bytes | arXiv:1711.05101, as torch.optim.AdamW |
 | lion | one moment, 4 bytes | arXiv:2302.06675 |
-| muon | one moment, 4 bytes; two of what is no matrix product | arXiv:2502.16982 |
+| muon | one moment, 4 bytes; two of what is not a matrix product | arXiv:2502.16982 |
 | adafactor | sums over rows and columns, about 0 | arXiv:1804.04235, without momentum |
 | schedule_free | one moment and a second iterate, 8 bytes | arXiv:2405.15682, with AdamW |
 
@@ -129,7 +129,7 @@ def _muon(config, params, kernels) -> optax.GradientTransformation:
 def _axes_of(path, kernels: Kernels) -> contrib.MuonDimensionNumbers | optax.MaskedNode:
   """Input and output axes of a parameter.
 
-  A MaskedNode if it is no matrix.
+  A MaskedNode if it is not a matrix.
   """
   name = "/".join(str(key.key) for key in path)
   kernel = kernels.get(name)

@@ -31,7 +31,7 @@ class Watchdog(Hook):
     """`end_process` is called with the reason; default: the process ends with EXIT_CODE."""
     if not seconds >= 0:
       raise ValueError(
-        f"config.stall_seconds={seconds} is no time. Set it to seconds, or to 0 for no limit."
+        f"config.stall_seconds={seconds} is not a time. Set it to seconds, or to 0 for no limit."
       )
     self.seconds = seconds
     self._end_process = end_process or self._print_stacks_and_exit

@@ -238,7 +238,7 @@ def test_a_language_model_is_no_encoder(tmp_path, capsys):
 @pytest.mark.parametrize(
   ("argv", "sentence"),
   [
-    (("from", "--ignore", "("), "( is no regular expression"),
+    (("from", "--ignore", "("), "( is not a regular expression"),
     (
       ("to", "--checkpoint", "x", "--shard-gb", "0"),
       "'0' cannot be used. Set it to a number above 0.",

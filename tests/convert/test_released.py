@@ -15,7 +15,7 @@ from data_pipelines.text import tokenizers
 import filax
 from filax import released
 from filax.checkpoint import base, storage, store
-from filax.cli import checkpoint_options, push, train
+from filax.cli import checkpoint_options, push, starting_point
 from filax.cli.main import main
 from filax.convert import conversion_cache, export_folder
 from filax.testing import clips, interrupted, qwen2_folder, tiny_checkpoint
@@ -109,16 +109,16 @@ def test_an_export_is_exported_again(exported, tmp_path):
 
 def test_a_run_starts_from_an_export_and_goes_on_without_it(exported, tmp_path, cache, capsys):
   _, folder = exported
-  started = train.initial_checkpoint(str(folder), str(tmp_path / "w"))
+  started = starting_point.initial_checkpoint(str(folder), str(tmp_path / "w"))
   params, missing, _ = store.restore_params(started)
   assert params and not missing and entries(cache) == [pathlib.Path(started)]
   store.save_params(tmp_path / "w", params, store.read_config(started))
-  assert train.initial_checkpoint(str(folder), str(tmp_path / "w")) == started
+  assert starting_point.initial_checkpoint(str(folder), str(tmp_path / "w")) == started
 
 
 def test_a_resumed_run_converts_nothing(source, tmp_path, cache):
   run = tiny_checkpoint.write_checkpoint(tmp_path / "run")
-  path = train.initial_checkpoint(str(source), run)
+  path = starting_point.initial_checkpoint(str(source), run)
   assert path.startswith(str(cache)) and not cache.exists()
 
 

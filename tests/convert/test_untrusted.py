@@ -126,7 +126,7 @@ def test_names_that_are_ours_or_allowed_pass():
     ("..x:Model", "is no"),
     (":Model", "is no"),
     ("kmeanz", "No file models/selectors/kmeanz.py"),
-    (7, "is no name"),
+    (7, "is not a name"),
     ("os.path", "No file"),
   ],
 )

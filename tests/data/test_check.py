@@ -169,7 +169,7 @@ def test_root(corpus, tmp_path, capsys):
     (("check", "no_record.json"), "no_record.json has no record"),
     (("check", "no_row.parquet"), "no_row.parquet has no record"),
     (("build", "none.json", "--out", "x"), "cannot be read: No such file"),
-    (("build", "good.json", "--out", "x", "--proxy", "big"), "is no rate"),
+    (("build", "good.json", "--out", "x", "--proxy", "big"), "is not a rate"),
     (("check", "good.json", "--tokenizer", "none.json"), "none.json"),
   ],
 )

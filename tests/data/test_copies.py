@@ -85,7 +85,7 @@ def test_a_wrong_bound_is_named_and_not_used(folder, monkeypatch, capsys):
   write_copy(folder, "old", 90)
   copies.make_room(0)
   assert names(folder) == ["old"]
-  assert "$FILAX_DOWNLOADS_GB='much' is no number of gigabytes" in capsys.readouterr().err
+  assert "$FILAX_DOWNLOADS_GB='much' is not a number of gigabytes" in capsys.readouterr().err
 
 
 def test_processes_that_remove_disturb_no_process_that_uses(folder):

@@ -27,7 +27,7 @@ def test_tracks_come_back_from_their_file(tmp_path):
   path = manifests.write_manifest(tmp_path / "t.json", [track_record(track), dict(key="k")])
   report = ManifestReport()
   assert list(read_track_file(path, report)) == [track]
-  assert len(report.bad) == 1 and "is no track" in str(report.bad[0])
+  assert len(report.bad) == 1 and "is not a track" in str(report.bad[0])
 
 
 def test_drawn_places_are_a_permutation_that_depends_on_names_alone():

@@ -110,8 +110,8 @@ def test_bad_entries_are_named(files):
   reasons = " ".join(reason for _, _, reason in bad)
   for words in (
     "without a duration",
-    "no clip of a video, start, end and caption",
-    "no number of seconds",
+    "not a clip of a video, start, end and caption",
+    "not a number of seconds",
     "another summary",
     'segment "s9" of another annotator',
     "two pictures side by side",

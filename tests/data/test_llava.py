@@ -192,11 +192,11 @@ BAD = {
   'keys, such as "a", name records': {"a": manifests.question_record()},
   "is a mixture of LLaVA-OneVision": {"datasets": [{"json_path": "a.json"}]},
   'has "tools": "[]x", which is not read': manifests.question_record(tools="[]x"),
-  'has system ["S"], which is no text': manifests.question_record(system=["S"]),
+  'has system ["S"], which is not a text': manifests.question_record(system=["S"]),
   "has turn 2 with weight 0, which is not read": {
     "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "weight": 0}]
   },
-  "has conversations [], which is no list": {"conversations": []},
+  "has conversations [], which is not a list": {"conversations": []},
   'has turn 2 {"from": "gpt"} without': {
     "conversations": [{"from": "human", "value": "a"}, {"from": "gpt"}]
   },
@@ -211,14 +211,14 @@ BAD = {
   "names a medium by 5": manifests.question_record(video=5),
   'names a medium by ""': manifests.question_record(image=["a", ""]),
   "has 2 videos but 1 start": manifests.question_record(video=["a", "b"], start=1),
-  'has start "1:00", which is no number': manifests.question_record(video="a", start="1:00"),
+  'has start "1:00", which is not a number': manifests.question_record(video="a", start="1:00"),
   "has end NaN": manifests.question_record(video="a", end=float("nan")),
   "has end true": manifests.question_record(video="a", end=True),
-  "which is no number of seconds": manifests.question_record(video="a", end=10**400),
+  "which is not a number of seconds": manifests.question_record(video="a", end=10**400),
   "from 5 to 5 seconds, which ends before": manifests.question_record(video="a", start=5, end=5),
   "time before 0": manifests.question_record(video="a", start=-1, end=5),
-  "which is no list of scenes": manifests.question_record(scenes="a.mp4"),
-  "which is no object": manifests.question_record(scenes=["a.mp4"]),
+  "which is not a list of scenes": manifests.question_record(scenes="a.mp4"),
+  "which is not an object": manifests.question_record(scenes=["a.mp4"]),
   "names a medium by null": manifests.question_record(scenes=[{"t1": 3}]),
   'kind "film"': manifests.question_record(scenes=[{"media": "a", "kind": "film"}]),
   "without at after one without t1": manifests.question_record(
@@ -293,7 +293,7 @@ def test_unusable_manifests(tmp_path):
   for name, data, why in (
     ("none.json", None, "No such file"),
     ("empty.json", b" \n", "is empty"),
-    ("text.json", b"hello", "no JSON array"),
+    ("text.json", b"hello", "neither a JSON array"),
     ("none.array_record", None, "does not exist"),
   ):
     path = tmp_path / name

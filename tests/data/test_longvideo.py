@@ -110,21 +110,21 @@ def test_a_part_of_a_file_is_shown_as_its_part(tmp_path):
 
 
 BAD = {
-  "no list": (dict(conversations="x"), "which is no list of turns"),
+  "no list": (dict(conversations="x"), "which is not a list of turns"),
   "five turns": (dict(conversations=[{"from": "human", "value": "a"}] * 5), "a caption has one"),
-  "no text": (captioned(1, None), "which is no text"),
+  "no text": (captioned(1, None), "which is not a text"),
   "short": (captioned(1, "A man runs."), "a caption of 3 words"),
   "refusal": (captioned(1, "I'm sorry, but I can't assist with that request."), "an apology"),
   "not UTF-8": (captioned(1, "A \ud800 man runs to the door."), "not UTF-8"),
-  "no video": (dict(video=None), "which is no path"),
-  "outside": (dict(video="../../etc/passwd"), "no path inside a root"),
+  "no video": (dict(video=None), "which is not a path"),
+  "outside": (dict(video="../../etc/passwd"), "not a path inside a root"),
   "panda": (dict(video="00000/0000000_00003.mp4"), "identify no video"),
-  "text": (dict(duration="12.5"), "which is no number of seconds"),
-  "nan": (dict(duration=math.nan), "which is no number of seconds"),
-  "zero": (dict(duration=0), "which is no time"),
+  "text": (dict(duration="12.5"), "which is not a number of seconds"),
+  "nan": (dict(duration=math.nan), "which is not a number of seconds"),
+  "zero": (dict(duration=0), "which is not a time"),
   "two frames": (dict(duration=0.08), "lasts less than 2 seconds"),
   "hours": (dict(duration=5000), "lasts more than 240 seconds"),
-  "backwards": (dict(start=9.0, end=4.0, duration=None), "which is no time"),
+  "backwards": (dict(start=9.0, end=4.0, duration=None), "which is not a time"),
 }
 
 

@@ -61,7 +61,7 @@ def test_a_broken_value_of_many_lines_is_one_bad_record(indent, breakage, tmp_pa
   }[breakage]
   lines, bad = read(tmp_path, f"{broken}\n{LINE}\n")
   assert [b.line for b in bad] == [1]
-  assert bad[0].reason.startswith("is no JSON: ")
+  assert bad[0].reason.startswith("is not JSON: ")
   last = broken.count("\n") + 1
   assert bad[0].reason.endswith(f"so is what follows it, to line {last}")
   assert lines == [last + 1]
@@ -180,10 +180,10 @@ def test_names_that_are_no_files(tmp_path):
   with socket.socket(socket.AF_UNIX) as listening:
     listening.bind(str(tmp_path / "socket"))
     named = {
-      fifo: "no regular file",
-      "/dev/zero": "no regular file",
+      fifo: "not a regular file",
+      "/dev/zero": "not a regular file",
       tmp_path / "a\0": "null (byte|character)",  # As Python calls it before and since 3.13.
-      tmp_path / "socket": "no regular file",
+      tmp_path / "socket": "not a regular file",
       tmp_path: "Is a directory",
       tmp_path / "none\n.json": "No such file",
     }

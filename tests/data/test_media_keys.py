@@ -95,7 +95,7 @@ def test_an_empty_key(key, value):
 def test_values_that_are_no_paths(key, value):
   message = reason("<image>\nWhat is seen?", **{key: value})
   assert message.startswith("names a medium by ")
-  assert f" in {key}, which is no path" in message
+  assert f" in {key}, which is not a path" in message
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_the_medium_itself_is_no_path(key, value):
   named = [{"media": value}] if key == "scenes" else value
   message = reason("<image>\nWhat is seen?", **{key: named})
   assert message.startswith(f"names a medium by {len(value)} characters ")
-  assert message.endswith(f" in {key}, which is no path; save what they hold as a file")
+  assert message.endswith(f" in {key}, which is not a path; save what they hold as a file")
   assert len(message) < 200
 
 

@@ -80,7 +80,7 @@ def test_the_name_of_a_picture_gives_its_card():
 
 @pytest.mark.parametrize("name", ["single/a.jpg", "blue-ring-white.png", "blue-knot-white-7.png"])
 def test_other_names_are_refused(name):
-  with pytest.raises(ValueError, match="no name of a card"):
+  with pytest.raises(ValueError, match="not a name of a card"):
     needle.card_of(name)
 
 

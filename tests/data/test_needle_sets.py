@@ -110,5 +110,5 @@ def test_another_recipe_is_not_overwritten(tmp_path):
 
 def test_a_file_that_is_no_video_is_refused(tmp_path):
   (tmp_path / "a.mp4").write_text("no video")
-  with pytest.raises(ValueError, match="is no video"):
+  with pytest.raises(ValueError, match="is not a video"):
     write_needles(tmp_path / "out", NeedleSetOptions(haystack=(str(tmp_path / "a.mp4"),)))

@@ -187,7 +187,7 @@ def test_an_animation_gives_its_first_frame():
 def test_files_that_run_programs_are_no_pictures(tmp_path):
   for name, text in (("a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n"), ("b.jpg", b"<svg></svg>")):
     (tmp_path / name).write_bytes(text)
-    with pytest.raises(MediaError, match="is no picture"):
+    with pytest.raises(MediaError, match="is not a picture"):
       pictures.read_image(tmp_path / name)
 
 

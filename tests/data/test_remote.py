@@ -18,7 +18,9 @@ import storage_emulators
 from data_pipelines.media import array_record, remote
 from data_pipelines.media.frames import read_frames
 from data_pipelines.media.open import MediaError, identity
+from data_pipelines.text import tokenizers
 import filax
+from filax.cli import config_flags, starting_point
 from filax.testing import corpora, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -80,6 +82,16 @@ def test_rows_of_a_bucket_are_those_of_local_files(bucket, corpus):
       batch = next(batches)
       for name, array in next(expected).items():
         assert np.array_equal(batch[name], array), name
+
+
+def test_the_tokenizer_of_a_model_in_a_bucket(bucket, corpus, tmp_path):
+  """Of a folder; a configured tokenizer that is there comes first."""
+  url = upload(corpus, f"{bucket}/model")
+  words = ["--config=fila_toy:debug", f"--config.init_from={url}"]
+  for name, expected in ((tmp_path / "none.json", url), (f"{url}/tokenizer.json",) * 2):
+    config, _ = config_flags.read_config([*words, f"--config.data.tokenizer={name}"])
+    assert starting_point.first_tokenizer(config) == expected
+    assert tokenizers.load_tokenizer(expected).encode("red")
 
 
 def test_a_second_start_fetches_nothing(bucket, corpus, downloads, tmp_path, monkeypatch):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Media that are no files, or that name other files, never hang and never lead elsewhere."""
+"""Media that are not files, or that name other files, never hang and never lead elsewhere."""
 
 import multiprocessing
 import os

@@ -17,7 +17,7 @@ def write_numbers(chunk):
 
 
 def count_letters(chunk):
-  """Fails at the chunk that is no list of numbers."""
+  """Fails at the chunk that is not a list of numbers."""
   if chunk == ["stop"]:
     raise KeyboardInterrupt
   return write_numbers(chunk)

@@ -76,9 +76,9 @@ PANDA_BAD = [
   (3, "4 times and 1 captions"),
   (4, "no 4 neighbouring clips"),
   (5, "a second row of the video"),
-  (6, "no list in Python's form"),
-  (7, "no time of a clock"),
-  (8, "no id"),
+  (6, "not a list in Python's form"),
+  (7, "not a time of a clock"),
+  (8, "not an id"),
 ]
 
 
@@ -100,7 +100,7 @@ def test_panda_takes_the_videos_of_a_list(panda, tmp_path):
   )
   tracks, bad, report = read("panda70m", [panda, videos])
   assert [track.key for track in tracks] == ["dCdEfGhIjKl"]
-  check_bad(bad, [(8, "no id")])
+  check_bad(bad, [(8, "not an id")])
   assert report.repairs["rows: of videos that are not in the list, passed over"] == 6
 
 
@@ -174,7 +174,7 @@ def test_interlink_ends_with_its_video(interlink, tmp_path):
   durations = tmp_path / "durations.jsonl"
   durations.write_text('{"media": "AbCdEfGhIjK.mp4", "duration": 28.5}\n')
   tracks, bad, report = read("howto_interlink", [interlink, durations])
-  check_bad(bad, [(3, "no JSON"), (4, "a second row"), (5, "no clip with a time and a caption")])
+  check_bad(bad, [(3, "not JSON"), (4, "a second row"), (5, "no clip with a time and a caption")])
   first = tracks[0]
   assert first.duration == 28.5
   assert [(event.t0, event.t1) for event in first.events] == [(0, 5), (6, 9), (9, 28.5)]
@@ -241,7 +241,7 @@ def test_htstep_steps_are_found_by_index(htstep):
     [
       (4, "blank row"),
       (6, "a second step 5"),
-      (7, "no number"),
+      (7, "not a number"),
       (2, "step 1, which is not in the taxonomy"),
       (val, "val_seen"),
       (other, 'activity "Make Soup" but has steps of "Fry Rice"'),
@@ -300,7 +300,7 @@ def test_miradata_0_chains_neighbours(tmp_path):
   path.write_bytes(path.read_bytes().replace(b"a wood 01", b"a caf\xe9 01", 1))
   tracks, bad, report = read("miradata", [path])
   check_bad(
-    bad, [(3, "blank row"), (7, "NUMBER_VIDEO-CLIP"), (8, "no time"), (9, "a second row of clip 4")]
+    bad, [(3, "blank row"), (7, "NUMBER_VIDEO-CLIP"), (8, "not a time"), (9, "a second row of clip 4")]
   )
   single, chain, alone = tracks
   assert (single.key, chain.key, alone.key) == ("-aB3_cdEfgh", "AbCdEfGhIjK", "AbCdEfGhIjK")
@@ -341,7 +341,7 @@ def mira(tmp_path):
 
 def test_miradata_1_ids_are_text(mira):
   tracks, bad, _ = read("miradata", [mira])
-  check_bad(bad, [(13, "NUMBER.CLIP"), (14, "no start and end")])
+  check_bad(bad, [(13, "NUMBER.CLIP"), (14, "not a start and end")])
   assert len(tracks) == 1
   assert [event.text for event in tracks[0].events] == [f"A fox 12.{n}" for n in range(1, 12)]
   assert tracks[0].media == (Scene("AbCdEfGhIjK.mp4", t0=60, t1=719.9),)
@@ -381,9 +381,9 @@ def test_llava_captions_are_tracks_of_one_event(tmp_path):
   path.write_text(json.dumps(records, indent=0))
   lines = [number for number, line in enumerate(path.read_text().split("\n"), 1) if '"id"' in line]
   tracks, bad, _ = read("llava_captions", [path])
-  words = ["a second record", "duration", "no path inside", "less than 5 words"]
+  words = ["a second record", "duration", "not a path inside", "less than 5 words"]
   expected = [(line - 1, word) for line, word in zip(lines[1:], words, strict=True)]
-  check_bad(bad, [*expected, (bad[-1][0], "no object")])
+  check_bad(bad, [*expected, (bad[-1][0], "not an object")])
   track = tracks[0]
   assert track.key == "GLd3aX16zBg"
   assert track.media == (Scene("0_30_s_x/youcook2/GLd3aX16zBg/split_3.mp4", t1=20.5),)
@@ -405,7 +405,7 @@ def test_own_tracks_are_checked(panda, tmp_path):
   path.write_text("".join(json.dumps(record) + "\n" for record in records) + "{]\n")
   tracks, bad, _ = read("track_files", [path])
   assert tracks == [track]
-  words = ["no duration", "inside", "no number", "not there", "is no track", "is no JSON"]
+  words = ["no duration", "inside", "not a number", "not there", "is not a track", "is not JSON"]
   check_bad(bad, list(zip(range(2, 8), words, strict=True)))
 
 

@@ -100,7 +100,7 @@ def test_lists_of_videos_are_read_in_all_forms(tmp_path, name, text, keys):
     ("a.csv", "video,question\n,c\n", "a.csv:2: .*names no video"),
     ("a.txt", "0000000_00003.mp4\n", "a.txt:1: .*identify no video"),
     ("a.json", json.dumps({"train": ["a"], "val_seen": ["b"]}), "a list of their own"),
-    ("a.jsonl", '{"video": "a"}\n{"video": \n', "a.jsonl:2: .*no JSON"),
+    ("a.jsonl", '{"video": "a"}\n{"video": \n', "a.jsonl:2: .*not JSON"),
     ("a.bin", b"\xff\xfe\xfa", "cannot be read"),
   ],
 )

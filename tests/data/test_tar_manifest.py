@@ -139,7 +139,7 @@ BAD_MEMBERS = {
   "root": (member("/1.mp4", b"x"), "a name that leads out of the tar"),
   "pickle": (member("1.pyd", b"x"), "as a pickle"),
   "alone": (member("1.mp4", b"x"), "has no .json or .txt beside"),
-  "no JSON": (member("1.json", b"{"), 'has "1.json", which is no JSON: Expecting'),
+  "no JSON": (member("1.json", b"{"), 'has "1.json", which is not JSON: Expecting'),
   "number": (member("1.json", b"3"), "is 3, not an object"),
   "deep": (member("1.json", b"[" * 100_000), ""),
 }
@@ -230,5 +230,5 @@ def test_a_changed_tar_is_another_medium(video, tmp_path):
 def test_a_tar_that_is_a_pipe_is_refused(tmp_path):
   os.mkfifo(tmp_path / "x.tar")
   assert "neither a file nor a folder" in probe(f"{tmp_path}/x.tar#0.mp4").error
-  with pytest.raises(llava.ManifestError, match="no regular file"):
+  with pytest.raises(llava.ManifestError, match="not a regular file"):
     read(tmp_path / "x.tar")

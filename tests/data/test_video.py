@@ -293,7 +293,7 @@ def test_truncated_matroska(tmp_path):
 
 
 def test_a_picture_is_no_video_and_a_video_no_picture(clip):
-  with pytest.raises(video.MediaError, match="is no picture"):
+  with pytest.raises(video.MediaError, match="is not a picture"):
     video.read_image(clip)
 
 

@@ -216,7 +216,7 @@ def serve_documents(world: pathlib.Path) -> None:
   answers = os.fdopen(os.dup(1), "w")
   nothing = os.open(os.devnull, os.O_RDONLY)
   os.dup2(nothing, 0)  # Commands that read questions find none.
-  os.dup2(2, 1)  # What commands print is no answer.
+  os.dup2(2, 1)  # What commands print is not an answer.
   start = cpu_seconds()
   make_world(world)
   print(json.dumps(dict(cpu=cpu_seconds() - start)), file=answers, flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that are no answers are told from short answers."""
+"""Texts that are not answers are told from short answers."""
 
 import pytest
 

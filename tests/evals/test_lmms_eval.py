@@ -200,7 +200,7 @@ def test_without_its_python_the_worker_names_the_knob(monkeypatch):
   with pytest.raises(worker_process.WorkerFailed, match="Set FILAX_PYTHON to the Python"):
     worker_process.FilaxWorker([])
   monkeypatch.setenv("FILAX_PYTHON", "/nowhere/python")
-  with pytest.raises(worker_process.WorkerFailed, match="/nowhere/python is no program"):
+  with pytest.raises(worker_process.WorkerFailed, match="/nowhere/python is not a program"):
     worker_process.FilaxWorker([])
 
 

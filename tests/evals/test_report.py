@@ -71,13 +71,13 @@ def test_a_damaged_evaluation_is_listed(runs):
   (runs / "broken").mkdir()
   (runs / "broken/result.json").write_text("{")
   report = report_of(runs)
-  assert "broken/result.json is no JSON" in report["unreadable"][0]
-  assert "broken/result.json is no JSON" in page_of(runs)
+  assert "broken/result.json is not JSON" in report["unreadable"][0]
+  assert "broken/result.json is not JSON" in page_of(runs)
 
 
 def test_damaged_evaluations_alone_are_refused(tmp_path):
   (tmp_path / "result.json").write_text("{")
-  with pytest.raises(BadResults, match="is no JSON"):
+  with pytest.raises(BadResults, match="is not JSON"):
     gather_runs([tmp_path])
 
 

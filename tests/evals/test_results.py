@@ -64,7 +64,7 @@ def test_an_empty_folder_is_named(tmp_path):
 
 def test_another_file_is_refused(tmp_path):
   (tmp_path / "notes.txt").write_text("x")
-  assert "is no result.json" in refusal(tmp_path / "notes.txt")
+  assert "is not a result.json" in refusal(tmp_path / "notes.txt")
 
 
 def test_the_folder_of_several_benchmarks_names_them(tmp_path):
@@ -82,13 +82,13 @@ def test_another_schema_is_refused_with_its_version(tmp_path):
 @pytest.mark.parametrize(
   ("content", "words"),
   [
-    ("{", "is no JSON"),
-    ("", "is no JSON"),
+    ("{", "is not JSON"),
+    ("", "is not JSON"),
     ("[1]", "has no field 'schema'"),
     ('{"accuracy": 0.5}', "has no field 'schema'"),
     ('{"schema": 1}', "lacks benchmark, metric, scores"),
-    ("[" * 100_000, "is no JSON"),
-    ("\x00\x01", "is no JSON"),
+    ("[" * 100_000, "is not JSON"),
+    ("\x00\x01", "is not JSON"),
   ],
 )
 def test_another_document_is_refused(tmp_path, content, words):
@@ -127,7 +127,7 @@ def test_a_torn_last_line_is_left_out_and_noted(tmp_path):
 @pytest.mark.parametrize(
   ("line", "words"),
   [
-    ("{", "answers.jsonl:2 is no JSON"),
+    ("{", "answers.jsonl:2 is not JSON"),
     ("7", "answers.jsonl:2 is 7, not an answer"),
     ('{"id": "a"}', "answers.jsonl:2 lacks answer, score, parsed"),
     ('{"id": "a", "answer": "", "score": "1", "parsed": true}', "score is '1'"),

@@ -125,5 +125,5 @@ def test_nominal_times_leave_the_end_out_or_are_whole_seconds():
   ],
 )
 def test_another_form_of_subtitles_is_a_sentence(tmp_path, content):
-  with pytest.raises(ValueError, match=r"subtitles\.json is no list of subtitles"):
+  with pytest.raises(ValueError, match=r"subtitles\.json is not a list of subtitles"):
     entries(tmp_path, content)

@@ -78,7 +78,7 @@ def test_local_says_that_a_process_did_not_save(tmp_path):
 
 
 def test_local_starts_again_what_is_not_finished(tmp_path):
-  """75 is no failure, so it takes none of --restarts."""
+  """75 is not a failure, so it takes none of --restarts."""
   text = (
     'trap "" TERM\nn=$(cat "$FOLDER/n$FILAX_PROCESS_ID" 2>/dev/null || echo 0)\n'
     'echo $((n + 1)) > "$FOLDER/n$FILAX_PROCESS_ID"; [ "$n" -ge 2 ] || exit 75'

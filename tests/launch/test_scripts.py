@@ -193,7 +193,7 @@ def test_slurm_and_gke_keep_every_word():
   filled = yaml.safe_load(run("gke.sh", *argv, *COMMAND, *ODD).stdout)
   (job,) = filled["spec"]["replicatedJobs"]
   arguments = job["template"]["spec"]["template"]["spec"]["containers"][0]["args"]
-  # What Kubernetes makes of them: two $ are one, and with that $( is no variable any more.
+  # What Kubernetes makes of them: two $ are one, and with that $( is not a variable any more.
   assert [word.replace("$$", "$") for word in arguments] == [*STARTED, *ODD]
   assert not any("$(" in word.replace("$$", "") for word in arguments)
 

@@ -12,6 +12,7 @@ import pytest
 from test_two_processes import command, environment
 
 from data_pipelines.synthesis import toy
+from filax.testing import qwen2_folder
 
 pytestmark = pytest.mark.slow
 
@@ -91,3 +92,14 @@ def test_a_refusal_of_one_process_ends_both(folder):
 def test_a_command_that_one_process_refuses_ends_both(folder):
   for code, errors in outcomes(folder, folder / "run4", ["--config.data.workers=-1"]):
     assert code == 2 and "process 1 (" in errors and "config.data.workers=-1" in errors
+
+
+def test_a_process_that_converts_a_released_model_can_join(folder, monkeypatch):
+  """A conversion uses jax, and a process that has used jax cannot join others any more."""
+  monkeypatch.setenv("FILAX_CACHE", str(folder / "cache"))
+  source = qwen2_folder.write_qwen2_folder(folder / "released")
+  none = f'(("{folder}/none.json","all"),)'
+  more = [f"--config.init_from={source}", f"--config.data.train={none}"]
+  for code, errors in outcomes(folder, folder / "run5", more):
+    assert code == 2 and "none.json" in errors.splitlines()[-1]
+    assert "could not join" not in errors

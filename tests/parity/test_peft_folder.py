@@ -138,18 +138,21 @@ def test_peft_of_another_base_is_refused(folder, of_llm):
 @pytest.mark.parametrize(
   "content, message",
   [
-    ("{", "adapter_config.json is no readable JSON"),
+    ("{", "adapter_config.json is not readable JSON"),
     ("[]", "holds a list, not an object"),
     ('{"peft_type": "IA3"}', "peft_type=IA3. Only LORA"),
     ('{"peft_type": "LORA", "use_dora": true}', "use_dora=True"),
-    ('{"peft_type": "LORA"}', "lora_alpha=None, which is no positive number"),
-    ('{"peft_type": "LORA", "lora_alpha": "16"}', "lora_alpha='16', which is no positive number"),
+    ('{"peft_type": "LORA"}', "lora_alpha=None, which is not a positive number"),
+    (
+      '{"peft_type": "LORA", "lora_alpha": "16"}',
+      "lora_alpha='16', which is not a positive number",
+    ),
     (
       '{"peft_type": "LORA", "init_lora_weights": "pissa_niter_4"}',
       "changes the weights of the base",
     ),
     ('{"peft_type": "LORA", "alora_invocation_tokens": [1]}', "alora_invocation_tokens"),
-    ('{"peft_type": "LORA", "lora_alpha": 1, "alpha_pattern": {"(": 1}}', "no regular expression"),
+    ('{"peft_type": "LORA", "lora_alpha": 1, "alpha_pattern": {"(": 1}}', "not a regular expression"),
     ('{"peft_type": "LORA", "lora_alpha": 1, "alpha_pattern": {"q": 0}}', "alpha_pattern 'q'=0"),
   ],
 )

@@ -109,7 +109,7 @@ BAD_FRAMES = [
   (dict(frames=URLS, times=["now"]), "times must be a list of seconds"),
   (dict(frames=URLS * 2, times=[2.0, 1.0]), "must never fall"),
   (dict(frames=["/etc/passwd"], times=[1.0]), "A data URL must hold base64"),
-  (dict(frames=["data:image/png;base64,aGVsbG8="], times=[1.0]), "is no picture"),
+  (dict(frames=["data:image/png;base64,aGVsbG8="], times=[1.0]), "is not a picture"),
   (dict(frames=[*URLS, "data:image/png;base64,aGVsbG8="], times=[1.0, 2.0]), "frames[1]"),
   (dict(frames=[], times=[]), "1 to"),
   ([], "must be a JSON object"),

@@ -37,7 +37,12 @@ def test_overrides():
     (["--workdir=x"], "--config is missing"),
     ([CONFIG, "--workdir=x", "more"], "'more' is not understood"),
     ([CONFIG, "--workdir=x", "--config.stepz=3"], 'Did you mean "steps" instead of "stepz"'),
-    ([CONFIG, "--workdir=x", "--config.steps=few"], r"--config\.steps=few: invalid literal"),
+    (
+      [CONFIG, "--workdir=x", "--config.steps=few"],
+      r"config\.steps=few cannot .* a whole number\.",
+    ),
+    ([CONFIG, "--workdir=x", "--config.data.packing=no!"], "=no! cannot .* to True or False"),
+    ([CONFIG, "--workdir=x", "--steps=3"], r"are set as --config\.steps=VALUE"),
     (
       [f"{CONFIG}:fast", "--workdir=x"],
       r"takes no argument 'fast'. It takes debug, mixture, packed, root\.",

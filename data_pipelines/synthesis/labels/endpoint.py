@@ -40,7 +40,7 @@ class ChatEndpoint:
   def __post_init__(self):
     parts = urllib.parse.urlsplit(self.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-      raise ValueError(f"--url {self.url!r} is no http:// or https:// address.")
+      raise ValueError(f"--url {self.url!r} is not an http:// or https:// address.")
     if any(character in self.key for character in "\r\n"):
       raise ValueError("The key in the variable of --key-env has several lines.")
 

@@ -106,19 +106,19 @@ def _hcap_rows(role: str, path: str, report: TrackReport) -> Iterator[tuple[str,
 
 def _clip(element: Any) -> tuple[str, float, list]:
   if not isinstance(element, list | tuple) or len(element) != 4:
-    raise RecordError("is no clip of a video, start, end and caption")
+    raise RecordError("is not a clip of a video, start, end and caption")
   video, start, end, caption = element
   return _id(video), _second(start), [_second(end), _text(caption)]
 
 
 def _segment(element: Any) -> tuple[str, float, list]:
   if not isinstance(element, Mapping):
-    raise RecordError("is no object of a segment")
+    raise RecordError("is not an object of a segment")
   start = _second(element.get("start_sec"))
   description = _text(element.get("segment_description"))
   captions = element.get("captions_gt") or element.get("captions_pred") or []
   if not isinstance(captions, list | tuple):
-    raise RecordError("has captions that are no list")
+    raise RecordError("has captions that are not a list")
   events = []
   for caption in captions:
     _, begin, (end, text) = _clip(caption)
@@ -129,10 +129,10 @@ def _segment(element: Any) -> tuple[str, float, list]:
 
 def _summary(element: Any) -> tuple[str, float, list]:
   if not isinstance(element, Mapping):
-    raise RecordError("is no object of a video")
+    raise RecordError("is not an object of a video")
   sids = element.get("sids") or []
   if not isinstance(sids, list | tuple):
-    raise RecordError("has sids that are no list")
+    raise RecordError("has sids that are not a list")
   start = element.get("start_sec")
   end = element.get("end_sec")
   begin = 0.0 if start is None else _second(start)
@@ -170,7 +170,7 @@ def _points(narrations: Sequence[Any], report: TrackReport) -> list[list]:
   points = []
   for entry in narrations:
     if not isinstance(entry, Mapping):
-      raise RecordError("has a narration that is no object")
+      raise RecordError("has a narration that is not an object")
     second = _second(entry.get("timestamp_sec"))
     text = _text(entry.get("narration_text"))
     if text.lower().lstrip().startswith("#summary"):
@@ -185,7 +185,7 @@ def _stretches(annotated: Mapping[str, Any]) -> list[list]:
   stretches = []
   for entry in annotated.get("summaries") or []:
     if not isinstance(entry, Mapping):
-      raise RecordError("has a summary that is no object")
+      raise RecordError("has a summary that is not an object")
     start = _second(entry.get("start_sec"))
     end = _second(entry.get("end_sec"))
     stretches.append([start, end, _text(entry.get("summary_text"))])
@@ -323,7 +323,7 @@ def _sid(value: Any) -> str:
 def _second(value: Any) -> float:
   is_number = isinstance(value, int | float) and not isinstance(value, bool)
   if not is_number or not -1e9 < value < 1e9:
-    raise RecordError("has a time that is no number of seconds")
+    raise RecordError("has a time that is not a number of seconds")
   return float(value)
 
 

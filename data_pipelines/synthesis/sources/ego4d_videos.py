@@ -112,7 +112,7 @@ def _redacted(record: Mapping[str, Any]) -> Iterator[Stretch]:
   """The blank stretches. Raises RecordError: a lost one would be asked about."""
   intervals = record.get("redacted_intervals") or []
   if not isinstance(intervals, list):
-    raise RecordError("has redacted_intervals that are no list")
+    raise RecordError("has redacted_intervals that are not a list")
   if record.get("has_redacted_regions") and not intervals:
     raise RecordError("has redacted regions without their times")
   for interval in intervals:

@@ -136,9 +136,9 @@ def _events(text: str, report: TrackReport) -> list[Event]:
   try:
     clips = json.loads(text)
   except (ValueError, RecursionError):
-    raise RecordError(f"has the clips {excerpt(text)}, which are no JSON") from None
+    raise RecordError(f"has the clips {excerpt(text)}, which are not JSON") from None
   if not isinstance(clips, list):
-    raise RecordError(f"has the clips {excerpt(text)}, which are no list")
+    raise RecordError(f"has the clips {excerpt(text)}, which are not a list")
   check_unicode(clips)
   events = []
   for clip in clips:

@@ -64,7 +64,7 @@ def _taxonomy(paths: Sequence[str], report: TrackReport) -> dict[int, RecipeStep
           raise cells
         index = cells["global_step_index"].strip()
         if not index.isdecimal():
-          raise RecordError(f"has the index {excerpt(index)}, which is no number")
+          raise RecordError(f"has the index {excerpt(index)}, which is not a number")
         headline = " ".join(cells["headline"].split())
         if not headline:
           raise RecordError("has no headline")
@@ -207,7 +207,7 @@ def _segment(entry: Mapping[str, Any]) -> tuple[float, float]:
     raise RecordError("has an annotation without a segment")
   for second in segment:
     if not isinstance(second, int | float) or not abs(second) < 1e9:
-      raise RecordError("has an annotation with a segment that is no pair of seconds")
+      raise RecordError("has an annotation with a segment that is not a pair of seconds")
   return float(segment[0]), float(segment[1])
 
 

@@ -49,7 +49,7 @@ class _Text:
     self._decoder = json.JSONDecoder()
 
   def peek(self) -> str:
-    """The next character that is no blank; "" at the end."""
+    """The next character that is not a blank; "" at the end."""
     while True:
       match = _SPACE.match(self._window.text, self._place)
       self._place = match.end() if match else self._place
@@ -107,7 +107,7 @@ def _members(text: _Text, name: str, entered: Collection[str], depth: int) -> It
     if closing == "}":
       key = text.value()
       if not isinstance(key, str):
-        raise ValueError(f"line {text.line()} has a key that is no text")
+        raise ValueError(f"line {text.line()} has a key that is not a text")
       text.read_symbol(":")
     enters = closing == "}" and key in entered and depth < DEEPEST
     if enters and text.peek() in ("{", "["):

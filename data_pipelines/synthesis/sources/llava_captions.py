@@ -58,7 +58,7 @@ def _track(record: Any, media: MediaFolder, report: TrackReport) -> Track:
   if isinstance(record, RecordError):
     raise record
   if not isinstance(record, Mapping):
-    raise RecordError("is no object")
+    raise RecordError("is not an object")
   check_unicode(record)
   caption = _caption(record)
   name = _medium(record, media)
@@ -69,7 +69,7 @@ def _track(record: Any, media: MediaFolder, report: TrackReport) -> Track:
     raise RecordError("has no duration; list it, or give the folder of the media")
   is_number = isinstance(duration, int | float) and not isinstance(duration, bool)
   if not is_number or not 0 < duration < 1e9:
-    raise RecordError(f"has the duration {excerpt(duration)}, which is no number of seconds")
+    raise RecordError(f"has the duration {excerpt(duration)}, which is not a number of seconds")
   track = Track(
     key=video_key(name),
     media=(Scene(name, t1=float(duration)),),

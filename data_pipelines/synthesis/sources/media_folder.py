@@ -78,7 +78,9 @@ def check_name(name: str) -> None:
   """Raises RecordError for a name that leaves the root."""
   parts = name.replace("\\", "/").split("/")
   if not name or ".." in parts or parts[0] == "" or not name.isprintable() or ":" in parts[0]:
-    raise RecordError(f"has the medium {excerpt(name)}, which is no path inside the media's folder")
+    raise RecordError(
+      f"has the medium {excerpt(name)}, which is not a path inside the media's folder"
+    )
 
 
 def video_key(name: str) -> str:

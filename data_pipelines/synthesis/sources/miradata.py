@@ -107,7 +107,9 @@ def _row_of_1(cells: Mapping[str, str]) -> tuple[str, MiraClip]:
     raise RecordError(f"has the clip_id {excerpt(cells['clip_id'])}, which is not NUMBER.CLIP")
   span = literal_list(cells["timestamp"], "timestamp")
   if len(span) != 2:
-    raise RecordError(f"has the timestamp {excerpt(cells['timestamp'])}, which is no start and end")
+    raise RecordError(
+      f"has the timestamp {excerpt(cells['timestamp'])}, which is not a start and end"
+    )
   start = clock_seconds(span[0])
   end = clock_seconds(span[1])
   path = cells.get("file_path", "").strip() or f"{cells['clip_id'].strip()}.mp4"
@@ -122,7 +124,7 @@ def _clip(
   if not video:
     raise RecordError("has no video_id")
   if not 0 <= start < end:
-    raise RecordError(f"lasts from {start:g} to {end:g} seconds, which is no time")
+    raise RecordError(f"lasts from {start:g} to {end:g} seconds, which is not a time")
   captions = [" ".join(cells[name].split()) for name in CAPTIONS]
   if not captions[0]:
     raise RecordError("has no main_object_caption")
@@ -135,7 +137,7 @@ def _number(cells: Mapping[str, str], name: str) -> float:
   except ValueError:
     value = float("nan")
   if not abs(value) < 1e9:
-    raise RecordError(f"has the {name} {excerpt(cells[name])}, which is no number")
+    raise RecordError(f"has the {name} {excerpt(cells[name])}, which is not a number")
   return value
 
 

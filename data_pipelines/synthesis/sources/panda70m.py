@@ -129,7 +129,7 @@ def row_video(cells: Mapping[str, str] | RecordError) -> str:
     raise cells
   video = cells["videoID"].strip()
   if not video or "/" in video or not video.isprintable():
-    raise RecordError(f"has the videoID {excerpt(video)}, which is no id")
+    raise RecordError(f"has the videoID {excerpt(video)}, which is not an id")
   return video
 
 
@@ -147,7 +147,7 @@ def row_clips(cells: Mapping[str, str] | RecordError, report: TrackReport) -> li
     if not isinstance(span, list | tuple) or len(span) != 2:
       raise RecordError(f"has a clip {number} without a start and an end")
     if not isinstance(caption, str):
-      raise RecordError(f"has a caption {number} that is no text")
+      raise RecordError(f"has a caption {number} that is not a text")
     t0 = clock_seconds(span[0])
     t1 = clock_seconds(span[1])
     if t1 <= t0:

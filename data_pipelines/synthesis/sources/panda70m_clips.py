@@ -126,7 +126,7 @@ def _check_video(name: str, key: str, media: MediaFolder) -> None:
     with open(path, "rb") as file:
       sidecar: Any = json.loads(file.read(LARGEST_SIDECAR))
   except (OSError, ValueError, RecursionError) as error:
-    reason = getattr(error, "strerror", None) or "it is no JSON"
+    reason = getattr(error, "strerror", None) or "it is not JSON"
     raise RecordError(f"has the clip {name} without a readable .json: {reason}") from None
   url = sidecar.get("url") if isinstance(sidecar, Mapping) else None
   status = sidecar.get("status", "success") if isinstance(sidecar, Mapping) else ""

@@ -58,7 +58,7 @@ def pickled_elements(path: str | os.PathLike) -> Iterator[Any]:
       raise
     except Exception as error:  # A damaged pickle may raise almost any.
       reason = one_line(f"{type(error).__name__}: {error}", 100)
-      raise RecordError(f"is no pickle of a list of plain values ({reason})") from None
+      raise RecordError(f"is not a pickle of a list of plain values ({reason})") from None
 
 
 class _BoundedFile:
@@ -163,8 +163,8 @@ class _PlainUnpickler(_PythonUnpickler):
     function = self.dispatch.get(code)
     if function is None:
       raise RecordError(
-        f"is no pickle of plain values (opcode {bytes([code])!r} may run code); nothing was run. "
-        "Convert it to .jsonl on a machine that may"
+        f"is not a pickle of plain values (opcode {bytes([code])!r} may run code); nothing was "
+        "run. Convert it to .jsonl on a machine that may"
       )
     return function
 

@@ -75,7 +75,7 @@ def find_source(name: str) -> TrackSource:
   except (ImportError, AttributeError) as error:
     raise ValueError(f"There is no source {name!r}: {error}.") from None
   if not isinstance(source, TrackSource):
-    raise ValueError(f"{name!r} is no TrackSource.")
+    raise ValueError(f"{name!r} is not a TrackSource.")
   return source
 
 

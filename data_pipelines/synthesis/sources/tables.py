@@ -66,14 +66,14 @@ def literal(cell: str) -> Any:
       warnings.simplefilter("ignore")
       return ast.literal_eval(cell)
   except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-    raise RecordError(f"has {excerpt(cell)}, which is no list in Python's form") from None
+    raise RecordError(f"has {excerpt(cell)}, which is not a list in Python's form") from None
 
 
 def literal_list(cell: str, name: str) -> list:
   """The list in a cell. Raises RecordError."""
   value = literal(cell)
   if not isinstance(value, list):
-    raise RecordError(f"has {excerpt(cell)} in {name}, which is no list")
+    raise RecordError(f"has {excerpt(cell)} in {name}, which is not a list")
   return value
 
 
@@ -97,7 +97,7 @@ def clock_seconds(text: Any) -> float:
   minutes = int(match[2])
   seconds = float(match[3])
   if minutes >= 60 or seconds >= 60:
-    raise RecordError(f"has the time {excerpt(text)}, which is no time of a clock")
+    raise RecordError(f"has the time {excerpt(text)}, which is not a time of a clock")
   return round(int(match[1] or 0) * 3600 + minutes * 60 + seconds, 6)
 
 
@@ -183,7 +183,7 @@ def _rows(lines: _Lines, header: list[str], delimiter: str) -> Iterator[TableRow
     except StopIteration:
       return
     except csv.Error as error:
-      reason = f"is no row of a table: {error}"
+      reason = f"is not a row of a table: {error}"
     if not reason:
       yield TableRow(line, dict(zip(header, cells, strict=True)))
       continue

@@ -64,7 +64,7 @@ def _tracks(block: RecordBlock, media: MediaFolder, report: TrackReport) -> Iter
 
 
 def _check(track: Track, media: MediaFolder) -> None:
-  """Raises RecordError for a track whose values are no track's."""
+  """Raises RecordError for a track whose values are not a track's."""
   if not track.media or not 0 < track.duration < 1e9:
     raise RecordError("has no media or no duration")
   if not track.key:
@@ -74,7 +74,7 @@ def _check(track: Track, media: MediaFolder) -> None:
   stretches: tuple[Event | Part, ...] = (*track.events, *track.parts)
   for stretch in stretches:
     if not isinstance(stretch.t0, _NUMBER) or not isinstance(stretch.t1, _NUMBER):
-      raise RecordError("has an event or a part with a time that is no number")
+      raise RecordError("has an event or a part with a time that is not a number")
   for part in track.parts:
     if not _are_numbers(part.first, part.stop) or not 0 <= part.first <= part.stop:
       raise RecordError("has a part without the numbers of its events")
@@ -101,11 +101,11 @@ def _check_texts(track: Track) -> None:
 
 def _check_scene(scene: Scene, media: MediaFolder) -> None:
   if not isinstance(scene.media, str):
-    raise RecordError("has a scene whose media is no path")
+    raise RecordError("has a scene whose media is not a path")
   media.check(scene.media)
   end = scene.t0 if scene.t1 is None else scene.t1
   if not _are_numbers(scene.t0, scene.at, end):
-    raise RecordError("has a scene with a time that is no number")
+    raise RecordError("has a scene with a time that is not a number")
 
 
 def _are_numbers(*values: object) -> bool:

@@ -121,7 +121,7 @@ def _listed_events(
   """The events of a numbered list; None if they are not shown."""
   numbers = _numbers(question, "listed")
   is_shown = len(numbers) >= 3 and all(number in shown.events for number in numbers)
-  reason = "made.listed {} are no events of what is shown"
+  reason = "made.listed {} are not events of what is shown"
   if not verdicts.expect("provenance", is_shown, reason, question.made.get("listed")):
     return None
   return [shown.events[number] for number in numbers]
@@ -141,7 +141,9 @@ def _check_order(
   verdicts.expect("derived", printed_order(answer) == numbers, reason, answer, numbers)
   for place, option in enumerate(question.options):
     order = printed_order(option)
-    verdicts.expect("pool", sorted(order) == sorted(numbers), "{} is no order of the list", option)
+    verdicts.expect(
+      "pool", sorted(order) == sorted(numbers), "{} is not an order of the list", option
+    )
     if place != question.right:
       verdicts.expect("ambiguous", order != numbers, "the wrong option {} is right", option)
 
@@ -203,7 +205,7 @@ def _check_neighbour(
     if place == question.right:
       continue
     is_shown = any(True for _ in shown.labelled(normal(option)))
-    verdicts.expect("pool", is_shown, "{} is no event of what is shown", option)
+    verdicts.expect("pool", is_shown, "{} is not an event of what is shown", option)
     is_wrong = normal(option) not in map(normal, labels)
     verdicts.expect("ambiguous", is_wrong, "the wrong option {} is right", option)
 
@@ -251,7 +253,7 @@ def _derive_dense_caption(question: AskedQuestion, shown: ShownSpan, verdicts: V
   texts = set()
   for line in question.answer.split("\n"):
     match = _LINE.fullmatch(line)
-    if not verdicts.expect("derived", match, "{} is no line with times", line):
+    if not verdicts.expect("derived", match, "{} is not a line with times", line):
       continue
     assert match is not None
     start = int(match[1])
@@ -284,7 +286,7 @@ def _named_event(question: AskedQuestion, shown: ShownSpan, verdicts: Verdicts) 
   """The event X that a question names; None if it does not."""
   numbers = _numbers(question, "events")
   is_shown = bool(numbers) and numbers[0] in shown.events
-  reason = "made.events {} are no events of what is shown"
+  reason = "made.events {} are not events of what is shown"
   if not verdicts.expect("provenance", is_shown, reason, question.made.get("events")):
     return None
   event = shown.events[numbers[0]]

@@ -169,7 +169,7 @@ def _track_index(
     paths = sorted(path.glob(TRACKS))
   for name in paths:
     if not name.is_file():
-      raise ValueError(f"The tracks {name} are no file.")
+      raise ValueError(f"The tracks {name} are not a file.")
   return TrackIndex(paths, verdicts) if paths else None
 
 
@@ -269,7 +269,7 @@ def _check_splits(
         held_media.add(media_key(str(row.get("media"))))
         continue
       verdicts.at(listed.name, line)
-      verdicts.expect("format", False, "is no entry of a list of media: {}", str(row))
+      verdicts.expect("format", False, "is not an entry of a list of media: {}", str(row))
     verdicts.at(os.fspath(path))
     both = sorted(train & held_media)
     reason = "{} held-out media are of videos in training: {}"

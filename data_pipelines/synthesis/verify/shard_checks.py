@@ -138,7 +138,7 @@ def _derive(question: AskedQuestion, tracks: Sequence[Track], verdicts: Verdicts
 
 def _derive_from(question: AskedQuestion, track: Track, verdicts: Verdicts) -> None:
   span = shown_span(question.media[0], track, question.made)
-  if not verdicts.expect("times", span, "what is shown is no part of the track"):
+  if not verdicts.expect("times", span, "what is shown is not a part of the track"):
     return
   assert span is not None
   is_inside = -SLACK <= span.start < span.end <= track.duration + SLACK

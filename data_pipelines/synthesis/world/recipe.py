@@ -106,7 +106,9 @@ def _check_recipe(recipe: WorldRecipe) -> None:
   for name in _PAIRS:
     low, high = getattr(recipe, name)
     if not 0 <= low <= high or not math.isfinite(high):
-      raise ValueError(f"{name}={low:g},{high:g} is no range. Set it to a minimum and a maximum.")
+      raise ValueError(
+        f"{name}={low:g},{high:g} is not a range. Set it to a minimum and a maximum."
+      )
   fewest, largest = recipe.scenes
   if not 2 <= fewest <= largest <= MOST_SCENES:
     raise ValueError(
@@ -127,7 +129,7 @@ def _check_recipe(recipe: WorldRecipe) -> None:
       raise ValueError(f"{name}={getattr(recipe, name)} makes nothing. Set it to 1 or more.")
   for name in ("moving", "described", "contrast"):
     if not 0 <= getattr(recipe, name) <= 1:
-      raise ValueError(f"{name}={getattr(recipe, name)} is no share. Set it to 0 to 1.")
+      raise ValueError(f"{name}={getattr(recipe, name)} is not a share. Set it to 0 to 1.")
   _check_room(recipe)
 
 

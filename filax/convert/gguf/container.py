@@ -44,7 +44,7 @@ class GgufFile:
     """A setting that must be text. Raises ValueError."""
     value = self.value(name)
     if not isinstance(value, str):
-      raise ValueError(f"{self.path.name} has {name}={value!r}, which is no text.")
+      raise ValueError(f"{self.path.name} has {name}={value!r}, which is not a text.")
     return value
 
   def size(self, name: str, default: int | None = None) -> int:
@@ -52,7 +52,7 @@ class GgufFile:
     name = f"{self.architecture}.{name}"
     value = self.value(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-      raise ValueError(f"{self.path.name} has {name}={value!r}, which is no size.")
+      raise ValueError(f"{self.path.name} has {name}={value!r}, which is not a size.")
     return value
 
   def number(self, name: str, default: float) -> float:
@@ -61,7 +61,7 @@ class GgufFile:
     value = self.value(name, default)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 < value < math.inf:
-      raise ValueError(f"{self.path.name} has {name}={value!r}, which is no positive number.")
+      raise ValueError(f"{self.path.name} has {name}={value!r}, which is not a positive number.")
     return float(value)
 
 

@@ -94,11 +94,13 @@ def _span(row: Row) -> tuple[float, float]:
   """The right span in seconds. Raises RecordError for another value."""
   timestamp = row.get("timestamp")
   if not isinstance(timestamp, list) or len(timestamp) != 2:
-    raise RecordError(f"has the timestamp {excerpt(timestamp)}, which is no pair of seconds")
+    raise RecordError(f"has the timestamp {excerpt(timestamp)}, which is not a pair of seconds")
   start = as_number(timestamp[0], "timestamp")
   stop = as_number(timestamp[1], "timestamp")
   if not 0 <= start < stop:
-    raise RecordError(f"has the timestamp {excerpt(timestamp)}, which is no span from start to end")
+    raise RecordError(
+      f"has the timestamp {excerpt(timestamp)}, which is not a span from start to end"
+    )
   return start, stop
 
 

@@ -142,7 +142,7 @@ def _lettered_example(row: Row, identifier: str, path: str) -> Example:
     options = without_labels(options_field(row, "options"), *LABEL)
   answer = words_field(row, "answer").strip()
   if answer not in tuple(LETTERS[: len(options) or OPTIONS]):
-    raise RecordError(f"has the answer {excerpt(answer)}, which is no letter of its options")
+    raise RecordError(f"has the answer {excerpt(answer)}, which is not a letter of its options")
   return Example(
     id=identifier,
     turn=video_turn(question),

@@ -4,7 +4,7 @@
 The dev set is json/1_plotQA.json to json/7_topic_reasoning.json with videos in
 video/<name of the file>/, or lmms-eval's copy mlvu/test-00000-of-00001.parquet, whose videos are in
 one folder. The test set is test-ground-truth/test_mcq_gt.json with videos in video/. M-Avg is the
-unweighted mean over tasks. Two dev questions have answers that are no option; they stay in the
+unweighted mean over tasks. Two dev questions have answers that are not an option; they stay in the
 denominator.
 """
 
@@ -56,7 +56,7 @@ COPY = ("mlvu/test-00000-of-00001.parquet", "test-00000-of-00001.parquet")
 TEST_FILES = ("test-ground-truth/test_mcq_gt.json", "test_mcq_gt.json")
 FIELDS = ("video", "question", "candidates", "answer", "question_type")
 COPY_FIELDS = ("video_name", "question", "candidates", "answer", "task_type")
-NO_LETTER = "@"  # The authors' letter of an answer that is no option.
+NO_LETTER = "@"  # The authors' letter of an answer that is not an option.
 OFFICIAL_SYSTEM = (
   "Carefully watch this video and pay attention to every detail. Based on your observations, "
   "select the best option that accurately addresses the question."

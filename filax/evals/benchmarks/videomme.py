@@ -138,7 +138,7 @@ def _example(videos: MediaLookup, captions: MediaLookup | None, number: int, row
   options = _unlettered_options(row)
   answer = text_field(row, "answer").strip()
   if answer not in tuple(LETTERS[: len(options)]):
-    raise RecordError(f"has the answer {answer!r}, which is no letter of its options")
+    raise RecordError(f"has the answer {answer!r}, which is not a letter of its options")
   video = text_field(row, "videoID")
   path = videos.path(with_extensions(video, (*VIDEO_FOLDERS, "")))
   fields = dict(row, duration_group=row["duration"])

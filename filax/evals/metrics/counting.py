@@ -28,7 +28,7 @@ class Counting:
     """
     right = counted_number(example.answer)
     if right is None:
-      raise ValueError(f"{example.id} has the answer {example.answer!r}, which is no number.")
+      raise ValueError(f"{example.id} has the answer {example.answer!r}, which is not a number.")
     number = counted_number(text)
     if number is None:
       return Score(0.0, empty=not text.strip())

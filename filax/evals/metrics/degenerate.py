@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognises generated texts that are no answers: empty, symbols only, or repetitions."""
+"""Recognises generated texts that are not answers: empty, symbols only, or repetitions."""
 
 import re
 

@@ -45,7 +45,7 @@ class JudgedAnswer:
       if self.endpoint is None:
         self.endpoint = JudgeEndpoint.from_environment()
       reply = self.endpoint.ask(messages)
-    except ValueError as error:  # JudgeUnreachable, or settings that are no endpoint.
+    except ValueError as error:  # JudgeUnreachable, or settings that are not an endpoint.
       self.unreachable = str(error)
       print(self.unreachable, file=sys.stderr, flush=True)
       return Score(0.0)

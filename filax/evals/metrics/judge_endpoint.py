@@ -165,7 +165,7 @@ def _reply_text(content: bytes) -> str:
   try:
     text = json.loads(content)["choices"][0]["message"]["content"]
   except (ValueError, LookupError, TypeError):
-    raise _Busy("its reply is no chat completion") from None
+    raise _Busy("its reply is not a chat completion") from None
   if not isinstance(text, str):
     raise _Busy("its reply has no text")
   return text

@@ -13,7 +13,7 @@ _SCALES = dict(dozen=12, hundred=100, thousand=1000)
 VALUES = dict(once=1, twice=2, thrice=3)
 VALUES.update((word, number) for number, word in enumerate(_UNITS))
 VALUES.update((word, 20 + 10 * number) for number, word in enumerate(_TENS))
-MOST_DIGITS = 20  # With commas; a longer number is no count.
+MOST_DIGITS = 20  # With commas; a longer number is not a count.
 LIMIT = 10.0**15  # float64 holds whole numbers below it.
 _WORD = re.compile(r"\d++(?:,\d{3}(?!\d))*+(?:\.\d++)?+|[a-z]++|[^\sa-z\d-]")
 

@@ -121,7 +121,7 @@ def _all_clocks(pieces: Iterable[str]) -> list[str]:
 def _ordered(times: Sequence[str]) -> Span | None:
   """The first two times, the smaller one first.
 
-  None for fewer, or for what is no number ("1..5").
+  None for fewer, or for what is not a number ("1..5").
   """
   if len(times) < 2:
     return None

@@ -57,7 +57,7 @@ def multi_hop_borders(frames: int, pictures: int) -> list[int]:
   Picture j follows frame int(j · frames / (pictures - 1)).
   """
   if pictures < 2:
-    raise ValueError(f"{pictures} picture is no chain. Give 2 pictures or more.")
+    raise ValueError(f"{pictures} picture is not a chain. Give 2 pictures or more.")
   interval = frames / (pictures - 1)
   borders = [int(place * interval) for place in range(pictures - 1)]
   return [*borders, frames]

@@ -87,18 +87,18 @@ def read_items(path: str | os.PathLike) -> list[NeedleItem]:
   try:
     records = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
   except ValueError as error:
-    raise BadAnnotation(f"{os.fspath(path)} is no JSON: {error}.") from None
+    raise BadAnnotation(f"{os.fspath(path)} is not JSON: {error}.") from None
   return parse_items(records, os.fspath(path))
 
 
 def parse_items(records: Any, path: str) -> list[NeedleItem]:
   """The items of records. Raises BadAnnotation for other fields."""
   if not isinstance(records, list) or not records:
-    raise BadAnnotation(f"{path} is no list of needles.")
+    raise BadAnnotation(f"{path} is not a list of needles.")
   items = []
   for number, record in enumerate(records):
     if not isinstance(record, Mapping):
-      raise BadAnnotation(f"{path}: record {number} is no object.")
+      raise BadAnnotation(f"{path}: record {number} is not an object.")
     if "images" in record:
       items.append(_chain_item(record, number, path))
     else:

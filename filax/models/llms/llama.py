@@ -113,6 +113,6 @@ TABLE = decoder_block.TABLE  # Names in PyTorch checkpoints.
 
 SPARE = decoder_block.SPARE
 
-EXTRA = ()  # Tensors for other software that are no parameters: (name, axis, value).
+EXTRA = ()  # Tensors for other software that are not parameters: (name, axis, value).
 
 Model = Llama

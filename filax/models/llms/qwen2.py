@@ -68,6 +68,6 @@ TABLE = (  # Names in PyTorch checkpoints.
 
 SPARE = decoder_block.SPARE
 
-EXTRA = ()  # Tensors for other software that are no parameters: (name, axis, value).
+EXTRA = ()  # Tensors for other software that are not parameters: (name, axis, value).
 
 Model = Qwen2

@@ -18,7 +18,7 @@ from filax.serve.page.looks import LookSettings
 from filax.spec import dropout_stages
 
 TITLE = "FiLax"
-PRIVATE = "private"  # The events are no API; that is /v1.
+PRIVATE = "private"  # The events are not an API; that is /v1.
 DEFAULT = "as in the checkpoint"
 
 

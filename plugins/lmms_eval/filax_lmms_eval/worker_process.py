@@ -114,5 +114,7 @@ def find_python(python: str = "") -> str:
     )
   path = shutil.which(os.path.expanduser(name))
   if path is None:
-    raise WorkerFailed(f"{KNOB}={name} is no program. Set it to the Python of FiLax's environment.")
+    raise WorkerFailed(
+      f"{KNOB}={name} is not a program. Set it to the Python of FiLax's environment."
+    )
   return path

@@ -149,7 +149,7 @@ def test_a_bad_question_of_the_authors_is_listed(tmp_path):
 
 def test_a_cut_file_is_refused(tmp_path):
   files.write_text(tmp_path / "video_info.meta.jsonl", '{"key": "a", "type": "tv", "qa": [\n')
-  with pytest.raises(BadAnnotation, match=r"meta\.jsonl:1 is no JSON"):
+  with pytest.raises(BadAnnotation, match=r"meta\.jsonl:1 is not JSON"):
     reading.examples_of("lvbench", tmp_path)
 
 

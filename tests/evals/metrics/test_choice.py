@@ -105,7 +105,7 @@ def test_no_scores_have_no_average():
     ("B) blue", 1),
     ("b. blue", 1),
     ("A) not (B)", 0),
-    (")", 0),  # "()" is no part of "(b)".
+    (")", 0),  # "()" is not a part of "(b)".
     ("", 1),  # "(" is a part of every label.
     ("C", 0),
     ("A\nB", 0),

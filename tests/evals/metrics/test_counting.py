@@ -68,5 +68,5 @@ def test_no_number_has_no_mean_error():
 
 
 def test_a_right_answer_without_a_number_is_named():
-  with pytest.raises(ValueError, match="'many', which is no number"):
+  with pytest.raises(ValueError, match="'many', which is not a number"):
     Counting().score("3", question_example("many"))
