@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import RecordError, place_text
-from data_pipelines.manifest.text_window import TextWindow, byte_length
+from data_pipelines.manifest.text_window import TextWindow, byte_length, may_be_cut
 
 DEEPEST = 100  # Maximum nesting of lists and objects. Python's own limit depends on the caller.
+_BEHIND = 64  # Characters behind a line that are decoded with it.
+_GROWTH = 8  # A value of several lines is decoded in parts that grow by this factor.
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BLANK = re.compile(r"[ \t\r]*")
 _GOES_ON = ("[", "{", ",", ":")  # Line endings of a value that continues in the next line.
@@ -144,12 +146,37 @@ def _decoded(decoder: _Decoder, window: TextWindow, place: int) -> tuple[Any, in
     try:
       value, end = decoder.decode_value(window.text, place)
     except (ValueError, RecursionError) as error:
-      if not window.cut(error):
+      if window.complete or not may_be_cut(error, len(window.text)):
         raise
     else:
       if end < len(window.text) or window.complete:  # A number at the cut might continue.
         return value, end
     window.extend()
+
+
+def _decoded_line(decoder: _Decoder, window: TextWindow, place: int) -> tuple[Any, int]:
+  """Decodes the value that begins a line at `place`.
+
+  Only its line and a little more is decoded first. The decoder counts the lines of its whole text
+  for every error, so a window full of broken lines would be counted once a line. Positions of
+  errors are relative to `place`.
+  """
+  size = _line_end(window, place) - place + _BEHIND
+  while True:
+    part = window.text[place : place + size]
+    is_last = len(part) < size and window.complete
+    try:
+      value, end = decoder.decode_value(part, 0)
+    except (ValueError, RecursionError) as error:
+      if is_last or not may_be_cut(error, len(part)):
+        raise
+    else:
+      if end < len(part) or is_last:
+        return value, place + end
+    if len(part) < size:
+      window.extend()
+    else:
+      size *= _GROWTH
 
 
 class _Counter:
@@ -225,12 +252,12 @@ def line_records(window: TextWindow) -> Iterator[LocatedRecord]:
       return
     line = counter.line_at(place)
     try:
-      record, value_end = _decoded(decoder, window, place)
+      record, value_end = _decoded_line(decoder, window, place)
       end = _past(_BLANK, window, value_end)
       reason = _trailing(window, end)
     except (ValueError, RecursionError) as error:
       end = value_end = place
-      reason = f"is not JSON: {window.message(error)}"
+      reason = f"is not JSON: {window.message(error, place, line)}"
     following = _line_end(window, end)
     if reason:
       following = _broken_end(decoder, window, following)

@@ -42,9 +42,12 @@ def asked_with_options(record: Mapping[str, Any], question: str, answer: Any) ->
     return question, answer
   letter = _letter(answer, options)
   if letter is None:
+    remedy = "write its letter or its text"
+    if _is_number(answer):
+      remedy = "a number may count from 0 or from 1: write a letter, such as B, or the text"
     raise RecordError(
       f"has the answer {excerpt(answer)}, which names none, or several, of its {len(options)} "
-      "options; write its letter or its text"
+      f"options; {remedy}"
     )
   return question + choice_lines(options), letter
 
@@ -92,11 +95,20 @@ def _lists(question: str, options: Sequence[str]) -> bool:
   return True
 
 
+def _is_number(answer: Any) -> bool:
+  return isinstance(answer, int | float) or (isinstance(answer, str) and answer.strip().isdigit())
+
+
 def _letter(answer: Any, options: Sequence[str]) -> str | None:
-  """The letter of the one option that an answer names, else None."""
-  if not isinstance(answer, str):
+  """The letter of the one option that an answer names, else None.
+
+  A number names the option with its digits as text, never one by its place.
+  """
+  if isinstance(answer, float) and answer.is_integer():  # A column with empty cells has floats.
+    answer = int(answer)
+  if not isinstance(answer, str | int | float):
     return None
-  text = answer.strip()
+  text = str(answer).strip()
   named = set()
   match = _LETTER.fullmatch(text)
   if match is not None:

@@ -20,6 +20,8 @@ from data_pipelines.sample import Sample
 
 PAIRS = (("query", "response"), ("question", "answer"))
 CAPTIONS = ("caption", "text")
+# Keys of texts that belong to a question in some sets, as in ScienceQA. They are not read.
+UNREAD = ("context", "hint", "passage")
 
 
 def has_pair(record: Mapping[str, Any]) -> bool:
@@ -40,6 +42,7 @@ def parse_pair(record: Mapping[str, Any], origin: str, root: str, report: Manife
   history = record.get("history") or []
   if not isinstance(history, list):
     raise RecordError(f"has history {excerpt(history)}, which is not a list of pairs")
+  _count_unread(record, record[question_key], report)
   newest = asked_with_options(record, record[question_key], record[answer_key])
   messages = []
   for pair in [*history, newest]:
@@ -84,6 +87,14 @@ def _pair_keys(record: Mapping[str, Any]) -> tuple[str, str] | None:
     if isinstance(record.get(question), str) and is_answer:
       return question, answer
   return None
+
+
+def _count_unread(record: Mapping[str, Any], question: str, report: ManifestReport) -> None:
+  """Counts the texts beside a question that it does not repeat."""
+  for key in UNREAD:
+    text = record.get(key)
+    if isinstance(text, str) and text.strip() and text.strip() not in question:
+      report.unread[key] = report.unread.get(key, 0) + 1
 
 
 def _messages(question: Any, answer: Any) -> list[dict[str, Any]]:

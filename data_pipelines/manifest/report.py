@@ -59,4 +59,13 @@ class ManifestReport:
   prepended: int = 0  # Records with media but no placeholder; one per medium was prepended.
   surplus: int = 0  # Records with more placeholders than media; the surplus is ordinary text.
   dropped_turns: int = 0  # First turns by another speaker than the human.
+  unread: dict[str, int] = dataclasses.field(default_factory=dict)  # Key -> records that have it.
   bad: list[BadRecord] = dataclasses.field(default_factory=list)
+
+  def unread_sentences(self) -> list[str]:
+    """What to do about keys that are not read."""
+    return [
+      f"{count} records have the key {key} beside their question, which is not read. Put its text "
+      "into the question if the answer needs it."
+      for key, count in self.unread.items()
+    ]

@@ -66,24 +66,30 @@ class TextWindow:
     self.text = self.text[place:]
     return 0
 
-  def message(self, error: Exception) -> str:
-    """The message of a decoder's error, with its position in the file."""
+  def message(self, error: Exception, begin: int = 0, line: int | None = None) -> str:
+    """The message of a decoder's error, with its position in the file.
+
+    begin: where the decoded text begins, by default with the window. line: the line of this place.
+    """
     if not isinstance(error, json.JSONDecodeError):
       return str(error)
-    line = self.line + error.lineno - 1
-    column = error.colno + (self.column if error.lineno == 1 else 0)
-    character = self.characters + error.pos
-    return f"{error.msg}: line {line} column {column} (char {character})"
+    column = error.colno
+    if error.lineno == 1:
+      newline = self.text.rfind("\n", 0, begin)
+      column += begin - newline - 1 if newline >= 0 else self.column + begin
+    error_line = (line or self.line) + error.lineno - 1
+    character = self.characters + begin + error.pos
+    return f"{error.msg}: line {error_line} column {column} (char {character})"
 
-  def cut(self, error: Exception) -> bool:
-    """Whether a decoder's error may come from the end of the window."""
-    if self.complete:
-      return False
-    if not isinstance(error, json.JSONDecodeError):
-      return False
-    if error.msg.startswith("Unterminated string"):
-      return True
-    return error.pos > len(self.text) - _NEAR
+
+def may_be_cut(error: Exception, length: int) -> bool:
+  """Whether a decoder's error may come from the end of its text.
+
+  length: that of the text.
+  """
+  if not isinstance(error, json.JSONDecodeError):
+    return False
+  return error.msg.startswith("Unterminated string") or error.pos > length - _NEAR
 
 
 def byte_length(text: str) -> int:

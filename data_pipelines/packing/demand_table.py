@@ -16,6 +16,7 @@ from data_pipelines.chunk_pool import ChunkPool, default_processes
 from data_pipelines.mapped import map_cached_array, one_builder
 from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.sample_layout import Composer
+from data_pipelines.packing.unused_files import mark_used
 from data_pipelines.sample import Sample
 from filax import files
 from filax.progress import ProgressLine
@@ -65,6 +66,7 @@ class DemandTable:
     with one_builder(self.folder, "measures the texts"):
       columns = map_cached_array(path, label)
       if columns is not None and self._is_demand(path, columns):
+        mark_used(path)
         return Demand.from_columns(columns)
       demand = self._measured(epoch)
       content = io.BytesIO()

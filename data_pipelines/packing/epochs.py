@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 
 from data_pipelines.mapped import keep_arrays, map_array, one_builder, read_facts
+from data_pipelines.packing.unused_files import mark_used, remove_unused
 
 _ARRAYS = ("shapes", "order", "starts", "members", "left_out")
 _KEPT = 3  # Epochs on disk, beside the first.
@@ -56,6 +57,8 @@ class EpochStore:
         if not keep_arrays(path, arrays, {}, path.name):
           return epoch
         self._remove(number - _KEPT)
+      mark_used(path)
+      remove_unused(self._folder)
       # Mapped under the lock: another run in this folder may remove epochs that it has finished.
       return Epoch(**{name: map_array(path, name) for name in _ARRAYS})
 

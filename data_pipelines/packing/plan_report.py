@@ -146,6 +146,7 @@ def plan_report(
     **planner.fill(epoch, demand, rows.shapes),
     samples=len(samples),
     bad_records=[str(bad) for bad in corpus.report.bad],
+    unread=corpus.report.unread_sentences(),
     excluded=corpus.excluded,
     unwritable=len(demand) - len(written),
     unwritable_records=[str(record) for record in unwritable],

@@ -17,6 +17,7 @@ from data_pipelines.manifest.reader import record_at
 from data_pipelines.manifest.report import RecordError, place_text
 from data_pipelines.mapped import map_array
 from data_pipelines.media import remote
+from data_pipelines.packing.unused_files import hold_folder
 from data_pipelines.sample import Sample
 
 RECORD_COLUMNS = ("manifest", "line", "nth", "start", "stop")
@@ -49,6 +50,7 @@ class SampleTable(Sequence[Sample]):
     self._start = map_array(self.folder, "start")
     self._stop = map_array(self.folder, "stop")
     self._files: dict[int, BinaryIO] = {}
+    self._held = hold_folder(self.folder)  # As long as this table is used.
 
   def __reduce__(self):
     return type(self), (os.fspath(self.folder), self.manifests)

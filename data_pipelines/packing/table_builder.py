@@ -164,6 +164,8 @@ class TableBuilder:
     report.prepended += chunk.report.prepended
     report.surplus += chunk.report.surplus
     report.dropped_turns += chunk.report.dropped_turns
+    for key, count in chunk.report.unread.items():
+      report.unread[key] = report.unread.get(key, 0) + count
     report.bad += chunk.report.bad
     self._progress.count_samples(report.samples, len(report.bad))
 

@@ -47,6 +47,7 @@ class CheckResult:
       "prepended": self.report.prepended,
       "surplus": self.report.surplus,
       "dropped_turns": self.report.dropped_turns,
+      "unread": self.report.unread,
       "counts": dict(self.counts),
       "statistics": {quantity.key: quantity.figures() for quantity in self.quantities},
     }
@@ -67,6 +68,7 @@ class CheckResult:
     for count, correction in corrections:
       if count:
         yield f"Records {correction}: {count}"
+    yield from self.report.unread_sentences()
     yield from self._table()
 
   def _table(self) -> Iterator[str]:

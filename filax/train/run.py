@@ -99,6 +99,8 @@ def open_data(
   )
   if report["bad_records"]:
     say(f"The first bad record is {report['bad_records'][0]}; filax data check lists all of them.")
+  for sentence in report["unread"]:
+    say(sentence)
   if report["unwritable"]:
     say(
       f"{report['unwritable']} conversations are left out, because the tokenizer's chat template "

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from data_pipelines.manifest import llava
+from data_pipelines.manifest import json_text, llava
 from data_pipelines.manifest.reader import manifest_records
 from filax.testing import manifests
 
@@ -83,6 +83,27 @@ def test_lines_with_commas_are_one_sentence(tmp_path):
   lines, bad = read(tmp_path, f"{LINE},\n{LINE},\n{LINE},\n{LINE}\n")
   assert (lines, [b.line for b in bad]) == ([4], [1])
   assert '"," follows it; so is what follows it, to line 3' in bad[0].reason
+
+
+def test_a_file_of_damaged_lines_is_scanned_once(tmp_path, monkeypatch):
+  scanned = []
+  decode = json_text._Decoder.decode_value
+
+  def decode_value(self, text, start):
+    scanned.append(len(text))
+    return decode(self, text, start)
+
+  monkeypatch.setattr(json_text._Decoder, "decode_value", decode_value)
+  line = '{"conversations": [{"from": "human", "value": no, "id": "a sentence that goes on"}]}'
+  path = tmp_path / "m.jsonl"
+  path.write_text('{"id": "e"}\n' + f"{line}\n" * 400)
+  _, *bad = manifest_records(path)
+  assert len(bad) == 400
+  column = line.index("no,") + 1
+  start = len('{"id": "e"}\n') + 6 * (len(line) + 1)
+  place = f"line 8 column {column} (char {start + column - 1})"
+  assert str(bad[6][1]) == f"is no JSON: Expecting value: {place}"
+  assert sum(scanned) < 5 * path.stat().st_size
 
 
 def test_damaged_records_that_follow_each_other_are_told_apart(tmp_path):

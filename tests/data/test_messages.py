@@ -204,7 +204,13 @@ BAD = {
   "no option": (question("green", COLOURS), 'the answer "green", which names none, or several, of'),
   "a letter too far": (question("C", COLOURS), 'has the answer "C", which names none'),
   "a letter that is an option": (question("A", ["B", "A"]), 'has the answer "A", which names none'),
-  "a number": (question(1, COLOURS), "has the answer 1, which names none, or several, of its 2"),
+  "a number": (
+    question(1, COLOURS),
+    "has the answer 1, which names none, or several, of its 2 options; a number may count from 0 "
+    "or from 1: write a letter, such as B, or the text",
+  ),
+  "a number as text": (question("0", COLOURS), "a number may count from 0 or from 1"),
+  "no number of the list": (question(0, [1, 2, 3]), "has the answer 0, which names none"),
   "options as text": (question("A", "['red', 'blue']"), "which is not a list of texts"),
   "options twice": (question("A", COLOURS, choices=COLOURS), "has options and choices; list all"),
   "nine options": (question("A", list("abcdefghi")), "has 9 options; questions with 2 to 8"),
@@ -229,6 +235,29 @@ BAD = {
   "dense": ({"video": "a", "sentences": ["a"], "timestamps": []}, "has 1 sentences but timestamps"),
   "part": ({"video": "a", "query": "a", "span": [1, 2], "start": 1}, "has start 1 beside"),
 }
+
+
+@pytest.mark.parametrize(
+  ("answer", "options", "letter"),
+  [
+    (2, [1, 2, 3], "B"),
+    (2.0, ["1", "2"], "B"),
+    (0.5, [0.5, 2], "A"),
+    (True, ["False", "True"], "B"),
+  ],
+)
+def test_a_number_names_the_option_of_this_text(answer, options, letter):
+  sample = llava.parse_record(question(answer, options), "m.json:1")
+  assert sample.turns[-1].text == letter
+
+
+def test_texts_beside_a_question_that_are_not_read_are_counted():
+  report = llava.ManifestReport()
+  for hint in ("A leaf is a part of a plant.", "", None, "Why"):  # The question repeats the last.
+    record = dict(question="Why is it green?", answer="It lives.", hint=hint, context=" ")
+    llava.parse_record(record, "m.json:1", "", report)
+  assert report.unread == {"hint": 1}
+  assert "1 records have the key hint" in report.unread_sentences()[0]
 
 
 @pytest.mark.parametrize("name", BAD)

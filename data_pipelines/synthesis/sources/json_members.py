@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from data_pipelines.manifest.excerpts import excerpt, one_line
 from data_pipelines.manifest.report import ManifestError
-from data_pipelines.manifest.text_window import TextWindow
+from data_pipelines.manifest.text_window import TextWindow, may_be_cut
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 DEEPEST = 4  # Of the members that are entered.
@@ -87,7 +87,7 @@ class _Text:
       try:
         value, end = self._decoder.raw_decode(self._window.text, self._place)
       except ValueError as error:
-        if not self._window.cut(error):
+        if self._window.complete or not may_be_cut(error, len(self._window.text)):
           raise ValueError(self._window.message(error)) from None
       else:
         if end < len(self._window.text) or self._window.complete:
