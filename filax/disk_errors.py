@@ -10,6 +10,7 @@ import tempfile
 
 _CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_FOLDER = "No usable temporary directory"  # How Python begins, whatever the reason.
+_REMEDY = "Set TMPDIR to a folder with more room, or free space."
 _LITTLE = 16 << 20  # Bytes; a temporary folder with fewer free ones is taken for the full one.
 
 
@@ -31,23 +32,28 @@ def disk_sentence(error: BaseException) -> str:
   reason = os.strerror(code)
   if _NO_FOLDER in str(error):
     return f"There is no temporary folder with room: {error}. Set TMPDIR to one."
-  temporary = tempfile.gettempdir()
-  name = getattr(error, "filename", None)
+  temporary = _temporary_folder()
+  name = error.filename if isinstance(error, OSError) else None
   if name is None and shutil.disk_usage(temporary).free >= _LITTLE:
     return f"What was to be written found no room: {reason}. Free space, or write elsewhere."
   if name is not None:
-    name = os.fsdecode(name)
-    if os.path.commonpath([os.path.abspath(name), temporary]) != temporary:
-      return f"{name}: {reason}."
+    name = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    is_temporary = os.path.commonpath([os.path.abspath(name), temporary]) == temporary
+    return f"{name}: {reason}.{f' {_REMEDY}' if is_temporary else ''}"
   return temporary_sentence()
 
 
 def temporary_sentence() -> str:
   """What a full temporary folder says to a user."""
-  return (
-    f"The temporary folder {tempfile.gettempdir()} is full. Set TMPDIR to a folder with more room, "
-    "or free space."
-  )
+  return f"The temporary folder {_temporary_folder()} is full. {_REMEDY}"
+
+
+def _temporary_folder() -> str:
+  """The temporary folder, also if it is full."""
+  try:
+    return tempfile.gettempdir()
+  except FileNotFoundError:
+    return "/tmp"
 
 
 @contextlib.contextmanager
