@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from filax import disk_errors
 from filax.cli import chat, errors
 from filax.cli.terminal import printable, with_start_joined
+from filax.convert import output_folder
 
 
 @pytest.fixture
@@ -53,6 +55,15 @@ def test_a_character_that_the_output_lacks_is_escaped(monkeypatch):
   monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
   assert errors.run_verb(lambda _: print("caf\xe9"), [], "verb") == 0
   assert content.getvalue() == b"caf\\xe9\n"
+
+
+def test_a_full_temporary_folder_is_not_taken_for_the_disk_of_the_output(tmp_path):
+  """A process of --verify could not write its arrays; the weights have room."""
+  line = "--verify could not run the torch side: OSError: [Errno 28] No space left on device"
+  with pytest.raises(disk_errors.TemporaryFolderFull, match="Set TMPDIR to a folder"):
+    with output_folder.create_output_folder(tmp_path / "out"):
+      with disk_errors.naming_temporary_folder():
+        raise ValueError(line)
 
 
 def test_a_full_disk_is_a_sentence(capsys):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from filax.cli import config_flags, errors, main
 
 ROOT = pathlib.Path(__file__).parents[1]
+_TEMPORARY_FILE = os.path.join(tempfile.gettempdir(), "x", "y")
 
 
 @pytest.fixture
@@ -108,6 +110,10 @@ def test_ctrl_c_while_a_command_is_imported_is_quiet(monkeypatch, capsys):
     (PermissionError("Only root may."), "filax show: Only root may.\n"),
     (OSError(5, "Input/output error"), "filax show: [Errno 5] Input/output error\n"),
     (OSError(28, "No space left on device"), "found no room: No space left on device."),
+    (OSError(28, "No space left on device", "/x/y"), "/x/y: No space left on device."),
+    (OSError(28, "No space left on device", _TEMPORARY_FILE), "Set TMPDIR to a folder with more"),
+    (RuntimeError("INTERNAL: No space left on device"), "found no room: No space left on device."),
+    (FileNotFoundError(2, "No usable temporary directory found in ['/x']"), "Set TMPDIR to one."),
   ],
 )
 def test_errors_of_the_system_name_the_file(error, sentence, capsys):

@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 
+from data_pipelines.text import tokenizers
 import filax
 from filax.checkpoint import store
 from filax.checkpoint.tree import flatten_tree
@@ -45,6 +46,19 @@ def push(run, tmp_path, capsys, *more):
   code = main(words)
   out, err = capsys.readouterr()
   return code, json.loads(out) if out else None, err
+
+
+def test_the_chat_template_and_the_end_tokens_are_published(run, tmp_path, capsys):
+  """A run that writes by its template could not answer without it. Paths stay here."""
+  template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+  settings = dict(chat_template=template, eos_token="<|im_start|>", name_or_path="/home/ann/llm")
+  (tmp_path / "run/tokenizer_config.json").write_text(json.dumps(settings))
+  assert push(run, tmp_path, capsys)[0] == 0
+  published = tokenizers.load_tokenizer(tmp_path / "hub")
+  assert published.chat.source == template
+  assert published.stop_ids == tokenizers.load_tokenizer(run).stop_ids
+  assert published.special("<|im_start|>") in published.stop_ids
+  assert "ann" not in (tmp_path / "hub/tokenizer_config.json").read_text()
 
 
 def test_a_dry_run_shows_what_would_be_uploaded(run, tmp_path, capsys):

@@ -222,7 +222,7 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
 def _update_settings(file: pathlib.Path, settings: Mapping[str, Any]) -> pathlib.Path:
   """Sets entries of a JSON file, whose other entries stay; returns its path."""
   content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-  text = json.dumps(content | settings, indent=2, ensure_ascii=False)
+  text = json.dumps({**content, **settings}, indent=2, ensure_ascii=False)
   with files.write_atomically(file) as target:
     target.write(text.encode())
   return file

@@ -9,20 +9,20 @@ import select
 import sys
 
 from filax.cli import interrupts
+from filax.disk_errors import disk_sentence, is_disk_full
 from filax.memory_errors import is_out_of_memory, memory_sentence
 
 BROKEN_PIPE = 141  # The code in a shell of a program that SIGPIPE ended: 128 + 13.
-_FULL = (errno.ENOSPC, errno.EDQUOT)  # Writing, unlike opening, names no file.
 _TEXT_FLAGS = ("--question",)  # Their values are for the model, whatever they begin with.
 
 
 def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], verb: str) -> int:
   """Runs main(argv); returns its exit code, or 2 after a user error.
 
-  User errors are ValueError, OSError and too little memory, printed without a traceback. A path
-  that begins with ~ is below the home folder, also behind "=", where shells leave it. If the reader
-  of the output stops (`filax show ... | head`), the command ends without a message. FILAX_DEBUG=1
-  lets the traceback of a user error through.
+  User errors are ValueError, OSError, too little memory and a full disk, printed without a
+  traceback. A path that begins with ~ is below the home folder, also behind "=", where shells leave
+  it. If the reader of the output stops (`filax show ... | head`), the command ends without a
+  message. FILAX_DEBUG=1 lets the traceback of a user error through.
   """
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")  # A name is shown, whatever the locale.
@@ -39,6 +39,7 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
     return BROKEN_PIPE
   except (ValueError, OSError, RuntimeError, MemoryError) as error:
     is_users = isinstance(error, ValueError | OSError) or is_out_of_memory(error)
+    is_users = is_users or is_disk_full(error)
     if not is_users or os.environ.get("FILAX_DEBUG"):
       raise
     print(f"filax {verb}: {sentence(error)}", file=sys.stderr)
@@ -52,16 +53,14 @@ def sentence(error: Exception) -> str:
   """What a user error says, in one line."""
   if is_out_of_memory(error):
     return memory_sentence(error)
+  if is_disk_full(error) and not isinstance(error, ValueError):
+    return disk_sentence(error)
   text = " ".join(str(error).split()) or type(error).__name__
   if not isinstance(error, OSError) or not error.strerror:
     return text
   if error.filename is not None:
     name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
     return f"{name}: {error.strerror}."
-  if error.errno in _FULL:
-    return (
-      f"What was to be written found no room: {error.strerror}. Free space, or write elsewhere."
-    )
   if error.errno == errno.ENOENT and not _has_working_folder():
     return "The folder that this command was started in was removed. Change to another folder."
   return text

@@ -63,6 +63,8 @@ def config_family(config: Mapping[str, Any]) -> str:
     return "videochat-flash" if is_flash else "llava"
   if kind == "siglip_vision_model":
     return "siglip"
+  if kind == "llava" and "text_config" in config:  # LLaVA 1.5 of transformers.
+    return ""
   return kind if kind in FAMILIES else ""
 
 
@@ -79,6 +81,7 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
       f"config.json has model_type {config.get('model_type')!r}. Known families: "
       f"{known_families}. Without one of them, name the parts with --config or --set."
     )
+  _check_not_quantised(config)
   try:
     model = FAMILIES[family](config)
   except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
@@ -87,6 +90,20 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     ) from error
   fila_model = config.get(KEY, {}).get("model", {})
   return model | as_tuples(fila_model)
+
+
+def _check_not_quantised(config: Mapping[str, Any]) -> None:
+  """Raises ValueError for weights in fp8, int4 and the like, whose scales are tensors, too."""
+  text_config = config.get("text_config")
+  for part in (config, text_config if isinstance(text_config, Mapping) else {}):
+    settings = part.get("quantization_config")
+    if settings:
+      method = settings.get("quant_method") if isinstance(settings, Mapping) else settings
+      raise ValueError(
+        f"config.json has quantization_config of method {method!r}, but quantised weights are not "
+        "implemented. Take the folder of the model before it was quantised; --quantise of chat "
+        "and evals quantises it."
+      )
 
 
 def read_siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
@@ -168,6 +185,9 @@ def _read_llava(config: Mapping[str, Any]) -> dict[str, Any]:
 
   The tower is given by name; the newline depends on the merge type.
   """
+  kind = str(config.get("model_type", ""))
+  if kind.startswith("llava_") and not kind.startswith("llava_qwen"):
+    raise ValueError(f"model_type is {kind!r}, but the LLaVA-NeXT here is llava_qwen.")
   _check_released(config, released_keys.LLAVA)
   encoder = dict(name="siglip")
   if "siglip-so400m-patch14-384" in config.get("mm_vision_tower", ""):

@@ -120,6 +120,9 @@ E = NamingScheme(
 LANGUAGE_MODEL = NamingScheme(
   "language_model", (("llm.", "model."), ("llm.lm_head.", "lm_head.")), (_BUFFER,)
 )
+LANGUAGE_MODEL_BARE = NamingScheme(  # A model without a head, such as Qwen2Model.
+  "language_model-bare", (("llm.", ""), ("llm.lm_head.", "lm_head.")), (_BUFFER,)
+)
 SIGLIP = NamingScheme(
   "siglip",
   (("encoder.", "vision_model."),),
@@ -199,6 +202,7 @@ _ALL = (  # In order of preference.
   FUSION,
   TOWER,
   SIGLIP_FLAT,
+  LANGUAGE_MODEL_BARE,
 )
 SCHEMES = {scheme.name: scheme for scheme in _ALL}
 

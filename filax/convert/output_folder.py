@@ -9,6 +9,7 @@ from pathlib import Path
 import shutil
 
 from filax import files
+from filax.disk_errors import is_disk_full
 
 EXTRA_FILE = "extra.safetensors"  # Imported tensors that only other software uses.
 FUSION_FILE = "fila/scene_merger.safetensors"  # The fusion weights of an exported folder.
@@ -48,7 +49,7 @@ def create_output_folder(
   except BaseException as error:
     if getattr(error, "errno", None) == errno.ENOTEMPTY:  # Another process has created it.
       raise FileExistsError(exists) from error
-    if _is_disk_full(error):
+    if is_disk_full(error):
       free = shutil.disk_usage(out.parent).free
       raise OSError(
         f"There is no space for {out}: its weights take {_size_text(size)}, and "
@@ -61,15 +62,6 @@ def create_output_folder(
 def _check_space(folder: Path, size: int) -> None:
   if shutil.disk_usage(folder).free < size:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _is_disk_full(error: BaseException) -> bool:
-  """Whether Python or TensorStore reports a full disk or quota."""
-  codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-  if getattr(error, "errno", None) in codes:
-    return True
-  message = str(error)
-  return any(os.strerror(code) in message for code in codes)
 
 
 def _size_text(size: int) -> str:

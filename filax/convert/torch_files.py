@@ -31,6 +31,7 @@ DTYPES = {  # The names of the safetensors format -> NumPy.
 }
 DTYPE_BY_NAME = {dtype.name: dtype for dtype in DTYPES.values()}
 TORCH_SUFFIXES = (".bin", ".pt", ".pth")
+WHOLE = "model.safetensors"  # Holds all weights: transformers reads no other file beside it.
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _POINTER = b"version https://git-lfs"
 BLOCK = 64 << 20  # Bytes hashed or checked at a time.
@@ -119,6 +120,8 @@ def _weight_files(path: Path) -> tuple[list[Path], set[str]]:
     if (path / index).exists():
       file_of_tensor = _read_index(path / index)
       return _indexed_files(path, index, file_of_tensor), set(file_of_tensor)
+  if (path / WHOLE).exists():
+    return [path / WHOLE], set()
   for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth"):
     if files := sorted(path.glob(pattern)):
       return [file for file in files if not file.name.startswith("training_args")], set()

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_pipelines.text import tokenizer_folder
 from filax import files, released
 from filax.checkpoint import safe_files, store
 from filax.checkpoint.tuples import as_tuples
@@ -27,7 +28,6 @@ from filax.train.tracker import read_scores
 
 CARD = "README.md"
 MARK = ".filax-push"  # In a folder of ours, which may be replaced; never uploaded.
-TOKENIZERS = ("tokenizer.json", "*.model")
 # Of a folder in PyTorch's form. Never: optimizer states, logs, or whatever else lies there.
 EXPORTED = (
   "*.safetensors",
@@ -122,7 +122,9 @@ def _stage_run(
   run = _run_folder(source)
   _write_card(run, out, published, shared, _counts(shapes))
   (out / "config.json").write_text(json.dumps(shared, indent=2) + "\n")
-  _copy(run, out, TOKENIZERS)
+  tokenizer = tokenizer_folder.load_if_present(run)
+  if tokenizer is not None:  # Of its settings, the chat template and the end tokens alone.
+    tokenizer.save(out)
   if not weights:
     size = sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
     return [StagedFile(f"{store.FOLDER}/0/...", size)]

@@ -5,6 +5,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import contextlib
 import os
+import re
+import sys
 import time
 from typing import Any
 
@@ -15,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from filax.disk_errors import disk_sentence, is_disk_full
 from filax.serve.chat_body import ChatBody, parse_body
 from filax.serve.connection import CLIENT_LEFT, ClientLeft, read_json, while_connected
 from filax.serve.engine import Engine
@@ -28,6 +31,7 @@ from filax.serve.uploads import REQUEST, UploadStore
 
 _CLEANING_SECONDS = 60.0
 _UPLOADS_AT_A_TIME = 4
+_CHARSET = re.compile(r"""charset[*0-9]*\s*=\s*"?([^\s;"]*)""", re.IGNORECASE)
 
 
 class ChatServer:
@@ -45,13 +49,7 @@ class ChatServer:
   async def chat(self, request: Request) -> Response:
     """POST /v1/chat/completions"""
     body = await run_in_threadpool(parse_body, await read_json(request), self.limits)
-    if body.model not in ("", self.name):
-      raise RequestError(
-        f"There is no model {body.model[:200]!r} here; this server has {self.name!r}.",
-        status=404,
-        code="model_not_found",
-        parameter="model",
-      )
+    body.check_model(self.name)
     files = contextlib.ExitStack()
     try:
       question = await run_in_threadpool(self._question, body, files)
@@ -72,6 +70,7 @@ class ChatServer:
 
   async def upload(self, request: Request) -> Response:
     """POST /v1/files"""
+    _check_charset(request.headers.get("content-type", ""))
     async with self._uploading, request.form(max_files=1, max_fields=8) as form:
       file = form.get("file")
       if file is None or isinstance(file, str):
@@ -124,6 +123,16 @@ class ChatServer:
     gauges = self.engine.gauges() | dict(filax_upload_bytes=self.uploads.bytes)
     text = self.engine.counters.prometheus_text(gauges)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+def _check_charset(content_type: str) -> None:
+  """Raises RequestError for a form that is not in UTF-8.
+
+  Some of Python's codecs take minutes for a megabyte, or write what JSON cannot hold.
+  """
+  for charset in _CHARSET.findall(content_type):
+    if charset.lower() not in ("utf-8", "utf8", "us-ascii"):
+      raise RequestError(f"The form has charset {charset[:40]!r}, but it must be utf-8.")
 
 
 class _Answer:
@@ -234,6 +243,7 @@ def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0)
   app.add_api_route("/v1/{path:path}", refuse_call, methods=every, response_model=None)
   app.add_exception_handler(RequestError, _reply_to_error)
   app.add_exception_handler(HTTPException, _reply_to_wrong_route)
+  app.add_exception_handler(OSError, _reply_to_full_disk)
   app.add_exception_handler(Exception, _reply_to_failure)
   if rules.origins:
     app.add_middleware(
@@ -266,6 +276,15 @@ async def _reply_to_wrong_route(request: Request, error: Exception) -> Response:
   fault = RequestError(message, status=status)
   fault.code = "not_found" if status == 404 else "invalid_request"
   return JSONResponse(error_fields(fault), status_code=status)
+
+
+async def _reply_to_full_disk(_: Request, error: Exception) -> Response:
+  if not is_disk_full(error):
+    raise error
+  print(f"filax serve: {disk_sentence(error)}", file=sys.stderr, flush=True)
+  fault = RequestError("The server has no room for files now. Try again later.", status=507)
+  fault.code = "no_room"
+  return JSONResponse(error_fields(fault), status_code=fault.status)
 
 
 async def _reply_to_failure(_: Request, error: Exception) -> Response:

@@ -83,6 +83,16 @@ class ChatBody:
   include_usage: bool
   warnings: tuple[str, ...]
 
+  def check_model(self, name: str) -> None:
+    """Raises RequestError if the request is for another model than this server's."""
+    if self.model not in ("", name):
+      raise RequestError(
+        f"There is no model {self.model[:200]!r} here; this server has {name!r}.",
+        status=404,
+        code="model_not_found",
+        parameter="model",
+      )
+
   def request(self, find_medium: Callable[[MediaReference], Medium]) -> AnswerRequest:
     """The request, with the media that `find_medium` gives for the references."""
     messages = []

@@ -21,6 +21,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 import numpy as np
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from data_pipelines.sample import Turn
@@ -111,16 +112,20 @@ class LiveRoutes:
     """POST /v1/live/{id}/chat/completions"""
     session = await self._find(session_id, owner_of(request))
     body = await run_in_threadpool(parse_body, await read_json(request), self._engine.limits)
+    body.check_model(self._name)
     question = _question_of_body(body)
     turns = [Turn("user", (question,))]
     await run_in_threadpool(check_text_length, session.loaded, turns)
-    settings = _settings_of_body(body, self._engine.limits.answer_tokens)
+    default_tokens = session.loaded.processor.infer["max_new_tokens"]
+    settings = _settings_of_body(body, self._engine.limits.answer_tokens, default_tokens)
     streamed = await self._on_device(session.stream, question, **settings)
     pieces = self._pieces(streamed)
     reply = ChatReply(self._name, body.warnings)
     if body.stream:
       return StreamingResponse(
-        self._events(session, streamed, pieces, reply, body), media_type="text/event-stream"
+        self._events(session, streamed, pieces, reply, body),
+        media_type="text/event-stream",
+        background=BackgroundTask(self._close, streamed),  # If the stream was never begun.
       )
     try:
       received = await while_connected(request, _all_pieces(pieces))
@@ -263,9 +268,14 @@ def _question_of_body(body: ChatBody) -> str:
   return "\n".join(map(str, parts))
 
 
-def _settings_of_body(body: ChatBody, most_tokens: int) -> dict[str, Any]:
-  """The settings of LiveSession.stream. Raises RequestError for those that it lacks."""
+def _settings_of_body(body: ChatBody, most_tokens: int, default_tokens: int) -> dict[str, Any]:
+  """The settings of LiveSession.stream. Raises RequestError for those that it lacks.
+
+  default_tokens: of an answer to a request that does not say how many.
+  """
   settings = body.settings
+  if body.selector or body.dropout:
+    raise RequestError("A live session takes no selector and no dropout.")
   if settings.answers != 1 or settings.repetition_penalty not in (None, 1.0):
     raise RequestError("A live session takes no n and no repetition_penalty.")
   if settings.max_new_tokens is not None and settings.max_new_tokens > most_tokens:
@@ -274,7 +284,7 @@ def _settings_of_body(body: ChatBody, most_tokens: int) -> dict[str, Any]:
       parameter="max_tokens",
     )
   return dict(
-    max_new_tokens=settings.max_new_tokens,
+    max_new_tokens=settings.max_new_tokens or min(default_tokens, most_tokens),
     temperature=settings.temperature,
     top_p=settings.top_p,
     top_k=settings.top_k,

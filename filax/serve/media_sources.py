@@ -57,7 +57,7 @@ class MediaSources:
 
   def _temporary(self, stored: StoredFile, stack: contextlib.ExitStack) -> str:
     """The path of a file that goes with the request."""
-    stack.callback(self._uploads.remove, stored.id)
+    stack.callback(self._uploads.discard, stored.id)  # Its life time may have ended meanwhile.
     stack.enter_context(self._uploads.in_use(stored))
     return str(stored.path)
 

@@ -20,6 +20,7 @@ import time
 from typing import BinaryIO
 import urllib.parse
 
+from filax.disk_errors import is_disk_full
 from filax.serve.requests import RequestError
 
 _PORTS = dict(http=80, https=443)
@@ -55,6 +56,8 @@ class RemoteMedia:
     except RequestError:
       raise
     except (OSError, http.client.HTTPException, ValueError) as error:
+      if is_disk_full(error):
+        raise
       if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
         raise self._too_slow() from error
       raise RequestError("The URL cannot be fetched.", code="fetch_failed") from error

@@ -34,7 +34,8 @@ class StoredFile:
   purpose: str
   created: float  # Seconds of time.time().
   path: pathlib.Path
-  users: int = 0  # Requests that read it; it is not removed meanwhile.
+  users: int = 0  # Requests that read it; its content stays meanwhile.
+  removed: bool = False  # It has no name any more, and goes with its last user.
 
 
 class UploadStore:
@@ -93,7 +94,7 @@ class UploadStore:
     with self._lock:
       stored = self._files.get(file_id)
     if stored is None:
-      raise RequestError("There is no such file.", status=404, code="file_not_found")
+      raise _no_such_file()
     return stored
 
   def path_of(self, file_id: str) -> pathlib.Path:
@@ -102,14 +103,19 @@ class UploadStore:
 
   @contextlib.contextmanager
   def in_use(self, stored: StoredFile) -> Iterator[None]:
-    """Keeps a file while a request reads it."""
+    """Keeps the content of a file while a request reads it. Raises RequestError."""
     with self._lock:
+      if stored.removed:
+        raise _no_such_file()
       stored.users += 1
     try:
       yield
     finally:
       with self._lock:
         stored.users -= 1
+        is_last = stored.removed and not stored.users
+      if is_last:
+        self._delete(stored)
 
   def files(self) -> list[StoredFile]:
     """All uploaded files, the newest first.
@@ -122,12 +128,25 @@ class UploadStore:
     return sorted(uploaded, key=lambda stored: -stored.created)
 
   def remove(self, file_id: str) -> None:
-    """Removes a file. Raises RequestError if there is none."""
-    stored = self.find_upload(file_id)
+    """Removes a file. Raises RequestError if there is none.
+
+    Requests that read it already read it to their end.
+    """
+    self.remove_old()
+    if not self.discard(file_id):
+      raise _no_such_file()
+
+  def discard(self, file_id: str) -> bool:
+    """Removes a file, and returns whether there was one."""
     with self._lock:
-      self._files.pop(file_id, None)
-    stored.path.unlink(missing_ok=True)
-    self._reserve(-stored.bytes)
+      stored = self._files.pop(file_id, None)
+      if stored is None:
+        return False
+      stored.removed = True
+      is_read = stored.users > 0
+    if not is_read:
+      self._delete(stored)
+    return True
 
   def remove_old(self) -> None:
     """Removes files beyond their life time that no request reads."""
@@ -141,9 +160,14 @@ class UploadStore:
           removed.append(stored)
       for stored in removed:
         del self._files[stored.id]
+        stored.removed = True
     for stored in removed:
-      stored.path.unlink(missing_ok=True)
-      self._reserve(-stored.bytes)
+      self._delete(stored)
+
+  def _delete(self, stored: StoredFile) -> None:
+    """Frees the space of a file that has no name and no user any more."""
+    stored.path.unlink(missing_ok=True)
+    self._reserve(-stored.bytes)
 
   def close(self) -> None:
     """Removes the folder with all files. May be called again."""
@@ -160,6 +184,10 @@ class UploadStore:
           code="upload_quota",
         )
       self._bytes += size
+
+
+def _no_such_file() -> RequestError:
+  return RequestError("There is no such file.", status=404, code="file_not_found")
 
 
 def _locked(folder: pathlib.Path) -> BinaryIO:

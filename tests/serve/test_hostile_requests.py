@@ -4,6 +4,7 @@
 import asyncio
 import base64
 import json
+import resource
 import socket
 import sys
 
@@ -188,6 +189,37 @@ def test_odd_forms_are_refused(client):
   refused(client.post("/v1/files", files={"file": ("a", b"b")}, data={"purpose": REQUEST}))
   kind = {"content-type": "multipart/form-data; boundary=" + "b" * 5000}
   refused(client.post("/v1/files", content=b"xxxx", headers=kind))
+
+
+@pytest.mark.parametrize(
+  "charset, value",
+  [
+    ("unicode_escape", rb"\ud800"),  # Half of a pair, which no later list could hold.
+    ("utf-8; charset=utf-7", b"+2AA-"),
+    ('"punycode"', b"a" * 2_000 + b"-" + b"b" * 2_000),  # Quadratic: an hour for a megabyte.
+    ("utf-8; charset*0=puny; charset*1=code", b"a"),
+  ],
+)
+def test_forms_are_utf_8(client, charset, value):
+  parts = (b'form-data; name="file"; filename="a"', b"a"), (b'form-data; name="purpose"', value)
+  body = b"".join(b"--b\r\nContent-Disposition: %s\r\n\r\n%s\r\n" % part for part in parts)
+  kind = f"multipart/form-data; boundary=b; charset={charset}"
+  headers = {"content-type": kind}
+  error = refused(client.post("/v1/files", content=body + b"--b--\r\n", headers=headers))
+  assert "must be utf-8" in error["message"]
+  assert client.get("/v1/files").json()["data"] == []
+
+
+def test_a_full_disk_is_no_failure_of_the_server(client, capfd):
+  """No file may grow beyond 1.2 MB; the first MB of an upload waits in memory."""
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, limits[1]))
+  try:
+    error = refused(client.post("/v1/files", files={"file": ("a", b"x" * 2_000_000)}), 507)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert error["code"] == "no_room" and "Traceback" not in capfd.readouterr().err
+  assert "filax_upload_bytes 0\n" in client.get("/metrics").text
 
 
 def test_the_list_of_files_shows_no_running_request(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Live sessions over HTTP: their frames, questions, owners and limits."""
 
+import asyncio
 import base64
 import io
 import json
@@ -11,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import filax
+from filax.serve import chat_body, live_routes
 from filax.serve.app import ChatServer, build_app
 from filax.serve.engine import Engine
 from filax.serve.guard import GuardRules
@@ -83,6 +85,39 @@ def test_frames_and_a_question_equal_a_session_in_python(client, session):
   assert chunks[-1]["finish_reason"] in ("stop", "length")
 
 
+def test_a_client_that_leaves_before_the_first_event_leaves_no_open_answer(client):
+  """It reads nothing and leaves, so the stream of its answer is never begun."""
+  name = start(client)
+  urls, _ = pictures(3)
+  client.post(f"/v1/live/{name}/frames", json=dict(frames=urls, times=[0.0, 1.0, 2.0]))
+  path = f"/v1/live/{name}/chat/completions"
+  headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+  scope = dict(type="http", method="POST", path=path, query_string=b"", headers=headers)
+  scope |= dict(client=("testclient", 50000))  # As of the other requests.
+  body = json.dumps(QUESTION | dict(stream=True)).encode()
+  messages = [dict(type="http.request", body=body)]
+  replies = asyncio.Event()
+
+  async def receive():
+    if messages:
+      return messages.pop()
+    await replies.wait()  # Until the reply begins, the client is there.
+    return dict(type="http.disconnect")
+
+  async def send(message):
+    replies.set()
+    await asyncio.sleep(3600)
+
+  client.portal.call(client.app, scope, receive, send)
+  assert client.post(path, json=QUESTION).status_code == 200
+
+
+def test_an_answer_has_at_most_the_tokens_of_the_server(session):
+  body = chat_body.parse_body(dict(messages=QUESTION["messages"]), LIMITS)
+  assert live_routes._settings_of_body(body, 8, 6)["max_new_tokens"] == 6
+  assert live_routes._settings_of_body(body, 8, 1024)["max_new_tokens"] == 8
+
+
 def test_a_session_belongs_to_who_started_it(client):
   name = start(client, authorization="Bearer one")
   other = dict(authorization="Bearer two")
@@ -128,6 +163,7 @@ def test_bad_frames_are_one_sentence_and_change_nothing(client, body, message):
 BAD_QUESTIONS = [
   (QUESTION, "Nothing was seen yet"),
   (QUESTION | dict(n=2), "takes no n"),
+  (QUESTION | dict(selector="uniform"), "takes no selector"),
   (QUESTION | dict(max_tokens=10**6), "answer_tokens"),
   (QUESTION | dict(messages=QUESTION["messages"] * 2), "one message of the user"),
 ]

@@ -237,3 +237,56 @@ def test_a_file_that_is_too_large_is_not_fetched(fetch_from):
   body = b"x" * 200
   reply = b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + body
   assert refusal(fetch_from, reply).status == 413
+
+
+def test_a_file_that_is_removed_while_it_is_read_stays_until_then(store):
+  stored = store.add_file(io.BytesIO(b"video"), "a.mp4")
+  with store.in_use(stored):
+    with store.in_use(stored):
+      store.remove(stored.id)
+    assert stored.path.read_bytes() == b"video" and store.bytes == 5
+    assert refusal(store.remove, stored.id).status == 404 and store.files() == []
+    with pytest.raises(RequestError, match="no such file"), store.in_use(stored):
+      pass
+  assert store.bytes == 0 and not stored.path.exists()
+
+
+def test_an_upload_that_two_clients_remove_counts_once(store, monkeypatch):
+  stored = store.add_file(io.BytesIO(b"video"), "a.mp4")
+  both_found = threading.Barrier(2)
+  find = store.remove_old  # Called before a file is taken out of the list.
+
+  def wait():
+    find()
+    both_found.wait(10)
+
+  monkeypatch.setattr(store, "remove_old", wait)
+  refusals = []
+
+  def remove():
+    try:
+      store.remove(stored.id)
+    except RequestError as error:
+      refusals.append(error.status)
+
+  threads = [threading.Thread(target=remove) for _ in range(2)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert refusals == [404] and store.bytes == 0
+
+
+def test_an_answer_may_take_longer_than_the_life_time_of_its_media(tmp_path):
+  store = UploadStore(100, 10, str(tmp_path))
+  sources = MediaSources(store, RemoteMedia((), 100, 5))
+  reference = MediaReference(
+    VIDEO, ("data:video/mp4;base64,aGVsbG8=",), FrameSettings(), "The video"
+  )
+  with contextlib.ExitStack() as stack:
+    sources.find_medium(reference, stack)
+    for stored in store._files.values():
+      stored.created -= 20
+    stack.callback(store.remove_old)
+  assert store.bytes == 0
+  store.close()

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from filax.convert import ConversionError, config_out
+from filax.disk_errors import naming_temporary_folder
 from filax.models import components
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # For max |difference| / max(1, max |value|).
@@ -90,7 +91,7 @@ def compare_models(
       runnable.append(part)
     else:
       other_paths.append(str(part.path))
-  with tempfile.TemporaryDirectory() as temporary:
+  with naming_temporary_folder(), tempfile.TemporaryDirectory() as temporary:
     folder = Path(temporary)
     write_arrays(folder / "inputs.npz", random_inputs(model))
     job = _job(runnable, checkpoint, model, dtype)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders as others write them: files beside the weights, other names, what is not implemented."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors import numpy as library
+
+from filax.convert import config_in, import_inputs, tensor_plan
+from filax.testing import qwen2_folder
+
+SIGLIP = dict(model_type="siglip_vision_model", hidden_size=8)
+
+
+def planned(folder):
+  """(config.model, the plan) of a language model."""
+  sources, model = import_inputs.open_inputs(import_inputs.ImportRequest("out", folder))
+  return model, tensor_plan.plan_tensors(model, sources, roles=("llm",))
+
+
+def test_other_files_beside_the_whole_model_are_not_read(tmp_path):
+  """As adapters and optimisers beside it, which transformers does not read, either."""
+  folder = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
+  other = {name: x + 1 for name, x in qwen2_folder.qwen2_tensors().items()}
+  library.save_file(other, folder / "adapter_model.safetensors")
+  _, plan = planned(folder)
+  assert {tensor.file.name for tensor in plan.tensors.values()} == {"model.safetensors"}
+  name = "llm.norm.weight"
+  expected = qwen2_folder.qwen2_tensors()["model.norm.weight"]
+  np.testing.assert_array_equal(plan.tensors[name].read_all(), expected)
+
+
+def test_a_model_without_a_head_is_read_under_its_own_names(tmp_path):
+  """Qwen2Model.save_pretrained writes no prefix; embedding models are released so."""
+  tensors = qwen2_folder.qwen2_tensors()
+  del tensors["lm_head.weight"]
+  bare = {name.removeprefix("model."): x for name, x in tensors.items()}
+  folder = qwen2_folder.write_qwen2_folder(tmp_path / "hub", bare, tie_word_embeddings=True)
+  model, plan = planned(folder)
+  assert model["llm"]["tied"] and list(plan.schemes.values()) == ["language_model-bare"]
+  assert not plan.unused
+
+
+@pytest.mark.parametrize(
+  "config, sentence",
+  [
+    (dict(model_type="qwen2", quantization_config=dict(quant_method="fp8")), "of method 'fp8'"),
+    (
+      dict(
+        model_type="llava_onevision",
+        text_config=dict(model_type="qwen2", quantization_config=dict(quant_method="awq")),
+        vision_config=SIGLIP,
+      ),
+      "of method 'awq'",
+    ),
+    (dict(model_type="llava_llama", mm_vision_tower="clip"), "model_type is 'llava_llama'"),
+    (
+      dict(model_type="llava", text_config=dict(model_type="llama"), vision_config=SIGLIP),
+      "model_type 'llava'. Known families",
+    ),
+  ],
+)
+def test_what_is_not_implemented_is_refused_by_name(config, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    config_in.architecture(json.loads(json.dumps(config)))
