@@ -152,7 +152,7 @@ class Bucket:
 
 def test_a_bucket_out_of_reach_gets_the_lines_later(tmp_path, monkeypatch, capsys):
   bucket = Bucket()
-  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
   monkeypatch.setattr(workdir, "publish_file", bucket.publish)
   monkeypatch.setattr(workdir, "_PAUSE_SECONDS", 0.0)
   monkeypatch.setattr(workdir, "_RETRY_SECONDS", 0.01)
@@ -178,7 +178,7 @@ def test_a_bucket_out_of_reach_gets_the_lines_later(tmp_path, monkeypatch, capsy
 
 def test_a_lost_lease_ends_the_run_also_on_a_bucket(tmp_path, monkeypatch):
   bucket = Bucket()
-  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
   monkeypatch.setattr(workdir, "publish_file", bucket.publish)
 
   def check():
