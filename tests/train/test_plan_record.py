@@ -99,5 +99,9 @@ def test_flags_of_one_host_are_compared_if_they_change_the_step(monkeypatch):
   monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/host7 --xla_gpu_autotune_level=0")
   software = parts({})["software"]
   assert software["XLA_FLAGS"] == "--xla_gpu_autotune_level=0"
-  with jax.default_matmul_precision("highest"):
+  before = jax.config.jax_default_matmul_precision
+  jax.config.update("jax_default_matmul_precision", "highest")
+  try:
     assert parts({})["software"]["jax_default_matmul_precision"] == "'highest'"
+  finally:
+    jax.config.update("jax_default_matmul_precision", before)
