@@ -2,6 +2,7 @@
 """Trackers: three methods, chosen by name, and none of them ends a run."""
 
 import json
+import shutil
 import sys
 import threading
 import types
@@ -222,6 +223,18 @@ class HostedRun:
 
   def finish(self):
     self.finished = True
+
+
+def test_the_run_in_a_copied_workdir_has_a_name_of_its_own(tmp_path):
+  (tmp_path / "run").mkdir()
+  name = trackers._lasting_id(tmp_path / "run")
+  shutil.copytree(tmp_path / "run", tmp_path / "copy")
+  copied = trackers._lasting_id(tmp_path / "copy")
+  assert name != copied == trackers._lasting_id(tmp_path / "copy")
+  (tmp_path / "run").rename(tmp_path / "moved")
+  assert trackers._lasting_id(tmp_path / "moved") == name
+  (tmp_path / "moved" / "tracked_run.txt").write_text(name)  # As earlier versions wrote it.
+  assert trackers._lasting_id(tmp_path / "moved") == name
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
