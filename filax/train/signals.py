@@ -28,7 +28,7 @@ class Interrupted(BaseException):
 
 
 class Signals:
-  """Turns the first signal into a stop; a second ends the process.
+  """Turns the first signal into a stop; a second, except SIGHUP, ends the process.
 
   Until `defer` is called there is nothing to save, and a signal raises Interrupted. Enter it before
   jax.distributed.initialize, so that jax's own handler of SIGTERM stays in place.
@@ -90,7 +90,10 @@ class Signals:
     return self.is_time(point)
 
   def _on_signal(self, number, _):
-    signal.signal(number, self._before[number])
+    repeated = self._before[number]
+    if number == signal.SIGHUP:  # A terminal that closes may say so twice, by its shell, too.
+      repeated = signal.SIG_IGN
+    signal.signal(number, repeated)
     self.received = True
     if jax.distributed.is_initialized():
       signal.raise_signal(signal.SIGTERM)  # jax listens to SIGTERM only.
