@@ -3,12 +3,15 @@
 
   $FILAX_CACHE, else $XDG_CACHE_HOME/filax, else ~/.cache/filax
 
+A user without a home folder, as in many containers, has filax-UID in the folder of temporary files.
+
 Standard library only.
 """
 
 import os
 from pathlib import Path
 import stat
+import tempfile
 
 from filax import files
 
@@ -19,8 +22,10 @@ def cache_folder(name: str) -> Path:
   """The folder `name` of the user's cache; it need not exist."""
   folder = os.environ.get(KNOB)
   if not folder:
-    parent = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    parent = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = os.path.join(parent, "filax")
+    if folder.startswith("~"):  # There is no HOME, and no entry of the user in /etc/passwd.
+      folder = os.path.join(tempfile.gettempdir(), f"filax-{os.geteuid()}")
   return Path(files.absolute(folder), name)
 
 
@@ -39,6 +44,9 @@ def make_private(folder: Path) -> None:
   if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
     raise PermissionError(f"{folder} can be written by other users (chmod go-w ends that).")
   for parent in folder.resolve().parents:
-    mode = parent.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    status = parent.stat()
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
       raise PermissionError(f"{folder} can be replaced by other users, who may write {parent}.")
+    is_shared = parent.parent.stat().st_mode & stat.S_IWOTH
+    if is_shared and status.st_uid not in (0, os.geteuid()):
+      raise PermissionError(f"{folder} can be replaced by user {status.st_uid}, who owns {parent}.")

@@ -13,12 +13,12 @@ usage: launch/local.sh [options] -- <verb> [options of the verb]
   --devices N     simulated CPU devices in each process (default: the real ones)
   --port P        port where the processes meet (default 12321; the next one is used as well)
   --restarts N    start all again this often when one fails (default 0); a run resumes by itself
-  --grace N       seconds that Ctrl-C and SIGTERM leave the processes to save (default 120)
+  --grace N       seconds that Ctrl-C, SIGTERM and SIGHUP leave the processes to save (default 120)
   --dry-run       print the commands and stop
 
   launch/local.sh --processes 2 --devices 4 -- train --config configs/fila_toy.py --workdir runs/two
 
-Ends with 0 when the command has finished, or was stopped by Ctrl-C or SIGTERM and has saved.
+Ends with 0 when the command has finished, or was stopped by a signal and has saved.
 TEXT
 }
 
@@ -115,6 +115,7 @@ any_runs() {
 
 stopped() {
   trap 'kill -9 -- "${pids[@]/#/-}" 2>/dev/null; exit 143' TERM INT  # Again: at once.
+  trap '' HUP  # A terminal that closes may say so twice.
   stop_all "$grace"
   if [ -n "$saved" ]; then exit 0; else exit 143; fi
 }
@@ -129,7 +130,7 @@ if [ -n "$dry" ]; then
 fi
 
 pids=()
-trap stopped TERM INT
+trap stopped TERM INT HUP
 failures=0
 while :; do
   start_all

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -129,6 +130,27 @@ def test_a_folder_below_one_that_all_can_write_is_refused(tmp_path):
   (tmp_path / "open").chmod(0o777)
   with pytest.raises(PermissionError, match="can be replaced by other users"):
     user_cache.make_private(tmp_path / "open" / "mine")
+
+
+def test_below_a_folder_of_another_user_in_a_shared_one_is_refused(tmp_path):
+  """Such as /tmp/filax-UID that somebody else has made."""
+  folder = tmp_path / "shared" / "theirs"
+  folder.mkdir(parents=True)
+  folder.parent.chmod(0o1777)
+  if os.geteuid():
+    pytest.skip("Only root can give a folder away.")
+  os.chown(folder, interrupted.NOBODY, -1)
+  with pytest.raises(PermissionError, match=f"replaced by user {interrupted.NOBODY}"):
+    user_cache.make_private(folder / "mine")
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch):
+  """As in a container with a number that /etc/passwd does not know."""
+  for name in ("HOME", "XDG_CACHE_HOME", user_cache.KNOB):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(os, "getuid", lambda: 2_000_123_456)
+  folder = user_cache.cache_folder("compiled")
+  assert folder == Path(tempfile.gettempdir(), f"filax-{os.geteuid()}", "compiled")
 
 
 def test_the_name_holds_versions_and_cpus(monkeypatch):

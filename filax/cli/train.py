@@ -24,8 +24,9 @@ tokens and frames per second, padding, MFU, time left, compilations and bad samp
 shows where the time of all starts went. A restart finds its compiled step in
 ~/.cache/filax/compiled. On several hosts, start the same command on each (launch/).
 
-Ctrl-C or SIGTERM saves after the running step. The exit code is then 0, or N if the last step was
-not reached and --exit-when-stopped N is given. Launchers pass 75, and start such a run again.
+Ctrl-C, SIGTERM or a closed terminal saves after the running step. The exit code is then 0, or N if
+the last step was not reached and --exit-when-stopped N is given. Launchers pass 75, and start such
+a run again.
 
 Only one run at a time trains in D. A second run is refused. It takes over if the first has died or
 gave no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows
@@ -54,6 +55,7 @@ from ml_collections import ConfigDict
 from filax.checkpoint import base
 from filax.checkpoint.store import say
 from filax.cli import config_flags, starting_point
+from filax.cli.lasting_output import lasting_outputs
 from filax.parallel import distributed, ending
 from filax.train import goodput
 from filax.train.hooks import Hook
@@ -83,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     end_other_processes(error)
     raise
   try:
-    with Signals() as signals:
+    with lasting_outputs(), Signals() as signals:
       summary = train(config, options["workdir"], signals, hooks)
   except Interrupted:
     say("Stopped before the first step; there is nothing to save.")

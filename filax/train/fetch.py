@@ -70,7 +70,7 @@ class Fetcher:
   def _serve(self, batches: Iterator[Batch]) -> None:
     # Threads and processes started here inherit the mask, so that a signal to the process group
     # never ends a worker, not even while it starts.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     while self._orders.get():
       self._results.put(_next(batches))
 

@@ -10,7 +10,9 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
+import re
 import sys
 from typing import Any
 import zlib
@@ -56,6 +58,17 @@ _PACKAGES = (
   "sentencepiece",
 )
 _CODE = ("filax", "data_pipelines", "configs")
+_OF_JAX = (
+  "jax_default_matmul_precision",
+  "jax_default_prng_impl",
+  "jax_disable_jit",
+  "jax_enable_x64",
+  "jax_numpy_dtype_promotion",
+  "jax_threefry_partitionable",
+)
+_OF_XLA = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+# Flags that change no program: where to write, and how many CPU devices a process has.
+_NO_PROGRAM = re.compile("--xla_dump|--xla_force_host_platform_device_count")
 
 Parts = Mapping[str, agreement.Part]
 
@@ -73,7 +86,7 @@ def plan_parts(
       shared[f"config.{name}"] = repr(value)
   plan = {"fingerprint": fingerprint, "steps": str(steps)}
   plan |= ingredients.get("plan", {})
-  code = software() | user_components(config)
+  code = software() | compiler_settings() | user_components(config)
   return {"config": shared, "software": code, **ingredients, "plan": plan}
 
 
@@ -89,6 +102,17 @@ def software() -> dict[str, str]:
     for path in sorted((root / name).rglob("*.py")):
       digest = hashlib.sha256(path.read_bytes()).hexdigest()
       entries[str(path.relative_to(root))] = digest[:12]
+  return entries
+
+
+def compiler_settings() -> dict[str, str]:
+  """Settings of jax and XLA, often from a host's environment, that decide the compiled step."""
+  entries = {}
+  for name in _OF_JAX:
+    entries[name] = repr(jax.config.values.get(name))
+  for name in _OF_XLA:
+    flags = os.environ.get(name, "").split()
+    entries[name] = " ".join(flag for flag in sorted(flags) if not _NO_PROGRAM.match(flag))
   return entries
 
 

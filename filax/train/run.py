@@ -38,6 +38,7 @@ def train(
   hooks: called after the run's own (filax/train/hooks.py). Summary and exceptions are those of
   loop.train_pipeline.
   """
+  workdir = files.absolute(workdir)  # A hook may change the working folder.
   clock = goodput.PhaseClock()
   logging.set_verbosity(logging.FATAL)  # Orbax also logs its exceptions with tracebacks.
   storage.quiet_background_writes()

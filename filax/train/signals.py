@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns SIGTERM and SIGINT into save-and-stop.
+"""Turns SIGTERM, SIGINT and SIGHUP into save-and-stop.
 
 A signal only asks for a stop: the loop stops after the running step, where it can save.
 
@@ -28,13 +28,13 @@ class Interrupted(BaseException):
 
 
 class Signals:
-  """Turns the first signal into a stop; a second ends the process.
+  """Turns the first signal into a stop; a second, except SIGHUP, ends the process.
 
   Until `defer` is called there is nothing to save, and a signal raises Interrupted. Enter it before
   jax.distributed.initialize, so that jax's own handler of SIGTERM stays in place.
   """
 
-  KINDS = (signal.SIGTERM, signal.SIGINT)
+  KINDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
   def __init__(self):
     self.received = False
@@ -45,9 +45,11 @@ class Signals:
 
   def __enter__(self):
     if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else.
-      kinds = [signal.SIGINT] if jax.distributed.is_initialized() else self.KINDS
-      for kind in kinds:
-        self._before[kind] = signal.signal(kind, self._on_signal)
+      for kind in self.KINDS:
+        is_of_jax = kind == signal.SIGTERM and jax.distributed.is_initialized()
+        is_ignored = kind == signal.SIGHUP and signal.getsignal(kind) == signal.SIG_IGN  # By nohup.
+        if not is_of_jax and not is_ignored:
+          self._before[kind] = signal.signal(kind, self._on_signal)
     return self
 
   def __exit__(self, *_):
@@ -88,7 +90,10 @@ class Signals:
     return self.is_time(point)
 
   def _on_signal(self, number, _):
-    signal.signal(number, self._before[number])
+    repeated = self._before[number]
+    if number == signal.SIGHUP:  # A terminal that closes may say so twice, by its shell, too.
+      repeated = signal.SIG_IGN
+    signal.signal(number, repeated)
     self.received = True
     if jax.distributed.is_initialized():
       signal.raise_signal(signal.SIGTERM)  # jax listens to SIGTERM only.

@@ -17,11 +17,13 @@ import uuid
 
 from etils import epath
 
+from filax import files
 from filax.train import metrics, tensorboard
 from filax.train.run_tracker import NeverFailing, RunTracker
 from filax.train.run_tracker import TrackedRun as TrackedRun
 from filax.train.workdir import Publisher, fetch_file, local_folder, publish_file
 
+_ID_FILE = "tracked_run.txt"  # Below the workdir.
 PROJECT = "filax"  # The project of hosted trackers; WANDB_PROJECT names another one for wandb.
 
 
@@ -178,9 +180,29 @@ def _tagged(values: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _lasting_id(workdir: epath.PathLike) -> str:
-  """A random name of the run, the same after a restart."""
-  path: pathlib.Path = fetch_file(workdir, "tracked_run.txt")
-  if not path.exists():
-    path.write_text(uuid.uuid4().hex[:12])
-    publish_file(workdir, path)
-  return path.read_text().strip()
+  """A random name of the run, the same after a restart.
+
+  The file has the workdir as its second line, so that the run in a copy of it gets another name.
+  """
+  path = fetch_file(workdir, _ID_FILE)
+  here = files.absolute(workdir)
+  name = ""
+  if path.exists():
+    name, _, place = path.read_text(errors="replace").strip().partition("\n")
+    if place == here:
+      return name
+    if place and _id_at(place) == name:
+      name = ""
+  name = name or uuid.uuid4().hex[:12]
+  path.write_text(f"{name}\n{here}\n", errors="replace")
+  publish_file(workdir, path)
+  return name
+
+
+def _id_at(place: str) -> str:
+  """The name of the run in a workdir; "" if there is none to be seen."""
+  try:
+    name, _, _ = (epath.Path(place) / _ID_FILE).read_text().partition("\n")
+    return name.strip()
+  except Exception:  # The clients of buckets have their own kinds.
+    return ""

@@ -12,7 +12,7 @@ import threading
 
 from etils import epath
 
-from filax import files
+from filax import files, user_cache
 from filax.checkpoint import storage
 from filax.checkpoint.lease import Lost
 from filax.files import is_bucket
@@ -25,13 +25,13 @@ _LAST_SECONDS = 60.0
 def local_folder(workdir: epath.PathLike) -> pathlib.Path:
   """The local folder of a workdir; it is created.
 
-  The workdir itself; for gs:// or s3://, a folder of its own below ~/.cache/filax.
+  The workdir itself; for gs:// or s3://, a folder of its own in the user's cache.
   """
   path = pathlib.Path(str(workdir))
   if is_bucket(workdir):
     url = str(workdir).rstrip("/")
     name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    path = pathlib.Path("~/.cache/filax").expanduser() / name
+    path = user_cache.cache_folder(name)
   path.mkdir(parents=True, exist_ok=True)
   return path
 

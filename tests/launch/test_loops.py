@@ -53,7 +53,7 @@ def wait_until_ready(folder):
     time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("to_group", [False, True])
 def test_local_hands_a_signal_on_once(tmp_path, number, to_group):
   """Also if it comes to the whole group, as from a terminal: a second would end a process."""

@@ -13,6 +13,8 @@ def test_a_local_workdir_is_itself(tmp_path):
 
 
 def test_a_bucket_has_a_folder_here(tmp_path, monkeypatch):
+  for name in ("FILAX_CACHE", "XDG_CACHE_HOME"):
+    monkeypatch.delenv(name, raising=False)
   monkeypatch.setenv("HOME", str(tmp_path))
   one, same, other = (local_folder(f"gs://bucket/{name}") for name in ("run", "run/", "run2"))
   assert one == same != other and one.is_dir() and tmp_path in one.parents

@@ -4,6 +4,7 @@
 import importlib
 import importlib.metadata
 
+import jax
 import pytest
 
 from filax.checkpoint import store
@@ -92,3 +93,15 @@ def test_a_component_of_the_user_is_compared_by_its_source(tmp_path, monkeypatch
   file.write_text("class Merger: pass\n")
   assert list(before) == ["config.model.merger.name (my_lab_of_two_hosts)"]
   assert plan_record.user_components(config) != before
+
+
+def test_flags_of_one_host_are_compared_if_they_change_the_step(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/host7 --xla_gpu_autotune_level=0")
+  software = parts({})["software"]
+  assert software["XLA_FLAGS"] == "--xla_gpu_autotune_level=0"
+  before = jax.config.jax_default_matmul_precision
+  jax.config.update("jax_default_matmul_precision", "highest")
+  try:
+    assert parts({})["software"]["jax_default_matmul_precision"] == "'highest'"
+  finally:
+    jax.config.update("jax_default_matmul_precision", before)

@@ -155,7 +155,7 @@ def test_signals_are_blocked_where_workers_are_started():
 
   with fetch.Fetcher(Batches()) as fetcher:
     assert fetcher.fetch(lambda: True) == {}
-  assert {signal.SIGINT, signal.SIGTERM} <= masks[0]
+  assert {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} <= masks[0]
 
 
 def test_a_signal_before_the_first_step_has_nothing_to_save(tmp_path, capsys, monkeypatch):
@@ -185,6 +185,47 @@ def test_the_exit_code_is_a_flag(argv, expected):
 def test_what_is_no_exit_code_is_refused(text):
   with pytest.raises(ValueError, match=r"--exit-when-stopped.*0 to 255"):
     train.split_exit_code([f"--exit-when-stopped={text}"])
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_closed_terminal_saves_unless_nohup_says_otherwise(handler):
+  before = signal.signal(signal.SIGHUP, handler)
+  try:
+    with signals.Signals() as received:
+      received.defer()
+      for _ in range(2):  # Both the terminal and its shell may send one.
+        send(signal.SIGHUP)
+      assert received.received == (handler == signal.SIG_DFL)
+    assert signal.getsignal(signal.SIGHUP) == handler
+  finally:
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_whose_output_nobody_reads_goes_on():
+  """The pipe of stdout loses its reader, as with `| tee` that is killed."""
+  program = (
+    "import os, sys\n"
+    "from filax.cli.lasting_output import lasting_outputs\n"
+    "with lasting_outputs():\n"
+    "  for number in range(3):\n"
+    "    print('step', number, flush=True)\n"
+    "  os.close(2)\n"
+    "  print('no output at all', file=sys.stderr, flush=True)\n"
+    "os._exit(7)\n"
+  )
+  reader, writer = os.pipe()
+  os.close(reader)
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    cwd=ROOT,
+    stdout=writer,
+    stderr=subprocess.PIPE,
+    text=True,
+    check=False,
+  )
+  os.close(writer)
+  assert done.returncode == 7
+  assert done.stderr == "Nobody reads this output any more; the work goes on.\n"
 
 
 def test_a_second_signal_ends_the_process():

@@ -2,6 +2,7 @@
 """Trackers: three methods, chosen by name, and none of them ends a run."""
 
 import json
+import shutil
 import sys
 import threading
 import types
@@ -152,7 +153,7 @@ class Bucket:
 
 def test_a_bucket_out_of_reach_gets_the_lines_later(tmp_path, monkeypatch, capsys):
   bucket = Bucket()
-  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
   monkeypatch.setattr(workdir, "publish_file", bucket.publish)
   monkeypatch.setattr(workdir, "_PAUSE_SECONDS", 0.0)
   monkeypatch.setattr(workdir, "_RETRY_SECONDS", 0.01)
@@ -178,7 +179,7 @@ def test_a_bucket_out_of_reach_gets_the_lines_later(tmp_path, monkeypatch, capsy
 
 def test_a_lost_lease_ends_the_run_also_on_a_bucket(tmp_path, monkeypatch):
   bucket = Bucket()
-  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
   monkeypatch.setattr(workdir, "publish_file", bucket.publish)
 
   def check():
@@ -222,6 +223,18 @@ class HostedRun:
 
   def finish(self):
     self.finished = True
+
+
+def test_the_run_in_a_copied_workdir_has_a_name_of_its_own(tmp_path):
+  (tmp_path / "run").mkdir()
+  name = trackers._lasting_id(tmp_path / "run")
+  shutil.copytree(tmp_path / "run", tmp_path / "copy")
+  copied = trackers._lasting_id(tmp_path / "copy")
+  assert name != copied == trackers._lasting_id(tmp_path / "copy")
+  (tmp_path / "run").rename(tmp_path / "moved")
+  assert trackers._lasting_id(tmp_path / "moved") == name
+  (tmp_path / "moved" / "tracked_run.txt").write_text(name)  # As earlier versions wrote it.
+  assert trackers._lasting_id(tmp_path / "moved") == name
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
