@@ -61,5 +61,5 @@ def test_a_flag_that_names_no_whole_setting(flag, message):
 
 @pytest.mark.parametrize("words", [["--chekpoint", "a"], ["--checkpoint", "a", "--chekpoint=b"]])
 def test_a_misspelt_option_is_named(words):
-  with pytest.raises(ValueError, match="--chekpoint does not exist, did you mean --checkpoint?"):
+  with pytest.raises(ValueError, match="--chekpoint does not exist, did you mean --checkpoint"):
     chat.main(words)

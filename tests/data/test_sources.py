@@ -426,7 +426,7 @@ def test_a_private_source_is_found(monkeypatch):
   module.OTHER = 1
   monkeypatch.setitem(__import__("sys").modules, "private_lab", module)
   assert registry.find_source("private_lab:OURS") is module.OURS
-  with pytest.raises(ValueError, match="no TrackSource"):
+  with pytest.raises(ValueError, match="not a TrackSource"):
     registry.find_source("private_lab:OTHER")
   with pytest.raises(ValueError, match="There is no source"):
     registry.find_source("private_lab:NONE")
