@@ -3,7 +3,7 @@
 
 import pytest
 
-from filax.cli import config_flags, train
+from filax.cli import chat, config_flags, train
 
 EMPTY = "from configs import common\n\n\ndef get_config(arg=None):\n"
 CONFIGS = {
@@ -57,3 +57,9 @@ def test_a_flag_that_names_no_whole_setting(flag, message):
   words = ["--config=fila_stage4", flag, "--workdir", "../runs/a..b"]
   with pytest.raises(ValueError, match=message):
     config_flags.read_config(words, workdir="")
+
+
+@pytest.mark.parametrize("words", [["--chekpoint", "a"], ["--checkpoint", "a", "--chekpoint=b"]])
+def test_a_misspelt_option_is_named(words):
+  with pytest.raises(ValueError, match="--chekpoint does not exist, did you mean --checkpoint"):
+    chat.main(words)

@@ -21,9 +21,12 @@ def dynamic_fps(
 
   The count is clipped to `low` .. `high` (0 = no upper limit; `low` takes precedence), and rounded
   down to a `multiple`. A video of fewer than `low` frames gives as many whole multiples as it has,
-  at least one. Example: a video of 90.5 s at 30 frames a second gives 88 frames (90, rounded down to
-  a multiple of 4), and one of 30 s gives 64. Training as released is (64, 512, 4) and (1, 8, 4), inference (64, most, 8). Raises
-  ValueError if the settings allow counts that are not multiples.
+  at least one. Training as released is (64, 512, 4) and (1, 8, 4), inference (64, most, 8).
+
+  Example, at 30 frames a second: a video of 90.5 s gives 88 frames (90, rounded down to a multiple
+  of 4), and one of 30 s gives 64.
+
+  Raises ValueError if the settings allow counts that are not multiples.
   """
   check_range(low, high, multiple)
   if low > frames:

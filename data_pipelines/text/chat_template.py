@@ -94,9 +94,9 @@ class ChatTemplate:
       return True
 
   def own_system(self) -> str | None:
-    """The system turn that a template of ChatML writes itself.
+    """The system turn that a ChatML template writes before a question.
 
-    "" if it writes none before a question. Of other templates it is None.
+    "" if it writes none; None for a template that is not ChatML.
     """
     try:
       text = self.prompt([dict(role="user", content="?")])

@@ -2,7 +2,8 @@
 """The parser of the commands, and the kinds of numbers it reads."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import difflib
 
 from filax import setting_kinds
 
@@ -10,10 +11,31 @@ from filax import setting_kinds
 class Parser(argparse.ArgumentParser):
   """The options of a command; raises ValueError for an invalid one."""
 
+  _words: Sequence[str] = ()  # Those that are parsed.
+
+  def parse_known_args(self, args=None, namespace=None):
+    self._words = tuple(args or ())
+    return super().parse_known_args(args, namespace)
+
   def error(self, message: str):
     if "expected one argument" in message:
       message += "; a value that begins with a dash is written after =, as in --question=-5"
-    raise ValueError(f"{message.rstrip('.')}. `{self.prog} --help` lists the options.")
+    elif "arguments are required" in message or "unrecognized arguments" in message:
+      message += self._hint()
+    end = "" if message.endswith("?") else "."
+    raise ValueError(f"{message.rstrip('.')}{end} `{self.prog} --help` lists the options.")
+
+  def _hint(self) -> str:
+    """What an option that does not exist was probably meant to be; "" if none is like it."""
+    for word in self._words:
+      name = word.partition("=")[0]
+      if name.startswith("--") and not any(known.startswith(name) for known in self._known()):
+        for known in difflib.get_close_matches(name, self._known(), 1):
+          return f"; {name} does not exist, did you mean {known}?"
+    return ""
+
+  def _known(self) -> list[str]:
+    return [name for action in self._actions for name in action.option_strings]
 
 
 class Single(argparse.Action):

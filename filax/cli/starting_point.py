@@ -56,7 +56,10 @@ def checkpoint_before_joining(folder: str) -> str:
     return released.find_checkpoint(folder)
   spawn = multiprocessing.get_context("spawn")
   with concurrent.futures.ProcessPoolExecutor(1, spawn, _use_cpu) as pool:
-    checkpoint, problem = pool.submit(_convert, folder).result()
+    try:
+      checkpoint, problem = pool.submit(_convert, folder).result()
+    except concurrent.futures.BrokenExecutor:
+      problem = f"The process that converted {folder} was killed, perhaps for lack of memory."
   if problem:
     raise ValueError(problem)
   return checkpoint

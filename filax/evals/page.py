@@ -46,7 +46,7 @@ def evaluation_page(results: Results) -> str:
 
 
 def introduction(results: Results) -> str:
-  """What was asked of what, in a sentence."""
+  """A sentence: which checkpoint answered how many questions, by which protocol."""
   result = results.result
   checkpoint = result["checkpoint"] or "An unnamed checkpoint"
   questions = html_page.counted(result["questions"], "question")

@@ -32,8 +32,8 @@ STAGES = ("vision", "projector", "pool")
 class Visual:
   """The visual tables of rows, and their groups of frames.
 
-  B rows of G groups of K frames and of I images. A group becomes N' tokens of width D, an image N''.
-  The table has M = G·N' + I·N'' + 1 tokens. Example: 32 groups of 196 tokens and no image, M = 6,273.
+  B rows of G groups of K frames, and of I images. A group becomes N' tokens of width D, an image
+  N''. The table has M = G·N' + I·N'' + 1 tokens. Example: 32 groups of 196 tokens, M = 6,273.
   """
 
   table: PyTree  # [B M D]: the tokens of the video, then those of the images, then the newline.

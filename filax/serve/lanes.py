@@ -157,9 +157,10 @@ class Lane:
     return chunk
 
   def compact(self) -> None:
-    """Gives up rows, if few have had an owner for some chunks.
+    """Makes the batch smaller, if few of its rows have had an owner for some chunks.
 
-    Rows without an owner cost as much as others. As many as have one stay free beside them.
+    A row without an owner costs as much as one with an owner. At least as many rows stay free as
+    are owned. Example: of 16 rows, 3 are owned; 8 rows stay, if sizes are powers of 2.
     """
     taken = [row for row, owner in enumerate(self.owners) if owner is not None]
     if not taken or 4 * len(taken) > self.rows:

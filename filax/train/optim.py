@@ -65,8 +65,9 @@ class Optimizer:
   def opt_shardings(self, params: PyTree, layout: PyTree, rest: Any) -> PyTree:
     """Shardings of the optimizer state.
 
-    A moment lies as its parameter in `layout`, everything else as `rest`: also sums over rows and
-    columns, which are small. Where a rule has no moment of a parameter, it has a MaskedNode.
+    A moment is sharded like its parameter in `layout`. Everything else is sharded like `rest`, also
+    the sums over rows and columns of adafactor, which are small. A parameter without a moment has a
+    MaskedNode.
     """
     state = jax.eval_shape(self.init, params)
     shardings, _ = self.split_params(layout)

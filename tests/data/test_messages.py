@@ -224,7 +224,7 @@ BAD = {
   "grounding without a video": ({"caption": "a", "timestamp": [1, 2]}, "names its video by null"),
   "reversed": ({"video": "a", "caption": "a", "timestamp": [2, 1]}, "has an event from 2 to 1"),
   "no span": ({"video": "a", "caption": "a", "timestamp": 3}, "has times 3, which are not"),
-  "three times": ({"video": "a", "query": "a", "span": [1, 2, 3]}, "which are no [start, end]"),
+  "three times": ({"video": "a", "query": "a", "span": [1, 2, 3]}, "which are not [start, end]"),
   "not a number": ({"video": "a", "query": "a", "span": [1, float("nan")]}, "has end NaN"),
   "beyond": (
     {"video": "a", "query": "a", "span": [1, 30], "duration": 20},

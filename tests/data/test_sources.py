@@ -300,7 +300,8 @@ def test_miradata_0_chains_neighbours(tmp_path):
   path.write_bytes(path.read_bytes().replace(b"a wood 01", b"a caf\xe9 01", 1))
   tracks, bad, report = read("miradata", [path])
   check_bad(
-    bad, [(3, "blank row"), (7, "NUMBER_VIDEO-CLIP"), (8, "not a time"), (9, "a second row of clip 4")]
+    bad,
+    [(3, "blank row"), (7, "NUMBER_VIDEO-CLIP"), (8, "not a time"), (9, "a second row of clip 4")],
   )
   single, chain, alone = tracks
   assert (single.key, chain.key, alone.key) == ("-aB3_cdEfgh", "AbCdEfGhIjK", "AbCdEfGhIjK")
@@ -425,7 +426,7 @@ def test_a_private_source_is_found(monkeypatch):
   module.OTHER = 1
   monkeypatch.setitem(__import__("sys").modules, "private_lab", module)
   assert registry.find_source("private_lab:OURS") is module.OURS
-  with pytest.raises(ValueError, match="no TrackSource"):
+  with pytest.raises(ValueError, match="not a TrackSource"):
     registry.find_source("private_lab:OTHER")
   with pytest.raises(ValueError, match="There is no source"):
     registry.find_source("private_lab:NONE")

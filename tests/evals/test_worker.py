@@ -84,7 +84,7 @@ def test_a_command_speaks_only_json(folder, session):
   hello, first, second, third = map(json.loads, done.stdout.splitlines())
   assert hello["schema"] == worker_lib.SCHEMA and hello["frames"] == 24
   assert first == dict(id="x", answer=session.ask(video, QUESTION))
-  assert second["id"] is None and "no JSON" in second["error"]
+  assert second["id"] is None and "not JSON" in second["error"]
   assert third["id"] == 1 and "missing.mp4" in third["error"]
 
 
@@ -196,7 +196,7 @@ def test_placeholders_show_media_where_they_stand(folder):
 @pytest.mark.parametrize(
   ("request_fields", "sentence"),
   [
-    (dict(), "prompt=None is not a text"),
+    (dict(), "prompt=None is neither a text"),
     (dict(prompt="a <image> <image>", media=["p.png"]), "has 2 of <image> and <video>, but"),
     (dict(prompt=["a", {"media": 1}], media=["p.png"]), "shows the media [1]"),
     (dict(prompt=[3]), "3 is not a part of a prompt"),

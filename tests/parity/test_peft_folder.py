@@ -152,7 +152,10 @@ def test_peft_of_another_base_is_refused(folder, of_llm):
       "changes the weights of the base",
     ),
     ('{"peft_type": "LORA", "alora_invocation_tokens": [1]}', "alora_invocation_tokens"),
-    ('{"peft_type": "LORA", "lora_alpha": 1, "alpha_pattern": {"(": 1}}', "not a regular expression"),
+    (
+      '{"peft_type": "LORA", "lora_alpha": 1, "alpha_pattern": {"(": 1}}',
+      "not a regular expression",
+    ),
     ('{"peft_type": "LORA", "lora_alpha": 1, "alpha_pattern": {"q": 0}}', "alpha_pattern 'q'=0"),
   ],
 )

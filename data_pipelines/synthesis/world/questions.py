@@ -147,10 +147,15 @@ def balanced(
 ) -> list[PlacedQuestion]:
   """Questions of one kind with equally frequent answers.
 
-  Every answer is kept as often as the rarest one. Of seconds only the frequent ones are kept, as
-  many as keep the most questions. limit: questions of the kind; 0 = no bound. A kind with many
-  different answers, such as colour and shape at once, is only shortened: its answers are uniform as
-  they are drawn.
+  limit: the most questions of the kind; 0 = no limit.
+
+  Every answer is kept as often as the rarest one. There are two exceptions:
+
+  - Task "when", whose answers are seconds: only the m most frequent answers are kept, with the m
+    that keeps the most questions. Example: of answers with 9, 8 and 2 questions, m = 2 keeps 16
+    questions (m = 1 keeps 9, m = 3 keeps 6).
+  - A kind with many different answers, such as colour and shape at once: it is only shortened,
+    because its answers are drawn uniformly.
   """
   order = [int(place) for place in rng.permutation(len(questions))]
   by_answer = defaultdict(list)

@@ -63,9 +63,15 @@ def control_cells(
 ) -> list[Cell]:
   """The cells of the controls.
 
-  Single hop: at every length, the other needle at the middle depth. What shares no beginning is
-  asked at the shortest length only: of multi hop all but grey frames, and everything unless
-  `cheap`. `others` are the needles that may take another's place.
+  Contexts that begin alike can share keys and values, and then cost little. Such controls are asked
+  at all lengths, all others at the shortest length only:
+
+    single hop  all controls at all lengths
+    multi hop   grey frames at all lengths
+
+  others: the needles that may take another's place; in single hop, at the middle depth.
+  depths: empty for multi hop.
+  cheap: whether keys and values are shared. If not, no control is asked at all lengths.
   """
   shortest = (min(lengths),)
   longest_first = sorted(lengths, reverse=True)

@@ -152,7 +152,7 @@ def test_the_key_follows_no_redirect(server):
 @pytest.mark.parametrize("reply", [b"<html>", b"[]", b'{"choices": []}', b"{}", b"\xff"])
 def test_another_format_is_named(server, reply):
   server.reply = reply
-  with pytest.raises(JudgeUnreachable, match="no chat completion"):
+  with pytest.raises(JudgeUnreachable, match="not a chat completion"):
     endpoint(server.url).ask(judge_messages("a", "b", "c"))
 
 

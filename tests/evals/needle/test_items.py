@@ -96,9 +96,9 @@ def test_drawn_records_have_the_released_shape():
 @pytest.mark.parametrize(
   ("records", "reason"),
   [
-    ([], "no list"),
-    ({"a": 1}, "no list"),
-    ([3], "no object"),
+    ([], "not a list"),
+    ({"a": 1}, "not a list"),
+    ([3], "not an object"),
     ([dict(image="a.png", answer="A")], "no text question or prompt"),
     ([dict(question="Q?", answer="A")], "no text image or path"),
     ([CHAIN | dict(images=["a.jpg"])], "2 images"),
