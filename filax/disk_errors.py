@@ -58,7 +58,10 @@ def _temporary_folder() -> str:
 
 @contextlib.contextmanager
 def naming_temporary_folder() -> Iterator[None]:
-  """Raises TemporaryFolderFull for a full disk in the block, which writes there alone."""
+  """Raises TemporaryFolderFull if the disk is full in the block.
+
+  The block may write to the temporary folder alone.
+  """
   try:
     yield
   except Exception as error:

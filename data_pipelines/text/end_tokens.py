@@ -31,7 +31,10 @@ def end_tokens(documents: Mapping[str, Any]) -> tuple[EndToken, ...]:
 
 
 def token_text(value: Any) -> str | None:
-  """The text of a token, which a file gives as a text or as an object with its content."""
+  """The text of a token.
+
+  A file gives it as a text, or as an object with its content.
+  """
   text = value.get("content") if isinstance(value, Mapping) else value
   return text if isinstance(text, str) and text else None
 
@@ -42,7 +45,10 @@ def _settings(documents: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _end_ids(settings: Mapping[str, Any]) -> tuple[int, ...]:
-  """The end ids of a model or of its language model: one, or a list."""
+  """The end ids of a model or of its language model.
+
+  They are one number, or a list.
+  """
   ids = settings.get(_EOS_IDS)
   if ids is None:
     ids = _settings(settings, "text_config").get(_EOS_IDS)

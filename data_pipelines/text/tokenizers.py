@@ -78,7 +78,10 @@ def set_to(knob: str) -> str:
 
 
 def _url_of_file(url: str) -> str:
-  """The URL of a tokenizer's file in a bucket: itself, or of a folder as runs write it; or ""."""
+  """The URL of a tokenizer's file in a bucket, or "".
+
+  It is the given URL, or that of a file in a folder as runs write it.
+  """
   for candidate in (url, f"{url}/tokenizer.json", f"{url}/tokenizer.model"):
     if remote.is_file(candidate):
       return candidate
@@ -102,7 +105,9 @@ def _load_remote(path: str, remedy: str) -> Tokenizer:
 def _chat_and_ends(
   present: Mapping[str, pathlib.Path],
 ) -> tuple[ChatTemplate | None, tuple[EndToken, ...]]:
-  """The chat template and the end tokens that the files beside a tokenizer hold.
+  """The chat template and the end tokens of a tokenizer.
+
+  They are read from the files beside it.
 
   Raises ValueError naming a damaged file.
   """

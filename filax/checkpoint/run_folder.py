@@ -35,7 +35,9 @@ def step_folders(path: Path | epath.Path) -> Sequence[Path | epath.Path]:
 
 
 def step_folder(path: epath.Path, name: str) -> epath.Path:
-  """The folder of the step `name`, whether it can be seen or not.
+  """The folder of the step `name`.
+
+  It need not exist, or be visible on this host.
 
   path: as for `step_folders`, of which one is this step.
   """

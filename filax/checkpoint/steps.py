@@ -53,7 +53,10 @@ def agreed_steps(path: epath.PathLike) -> Iterator[epath.Path]:
 
 
 def waits_until_seen(look: Callable[[], bool]) -> bool:
-  """Whether `look` turns true while another host's file may be on its way."""
+  """Waits until `look` is true; returns whether it is.
+
+  It waits as long as the file of another host may be on its way.
+  """
   deadline = time.monotonic() + SEEN_SECONDS
   while not look():
     if time.monotonic() > deadline:

@@ -302,7 +302,9 @@ def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epat
 
 
 def say(text: str) -> None:
-  """A message on stderr, from one process; from each while they have not joined yet.
+  """A message on stderr, from one process.
+
+  While the processes have not joined yet, each one prints it.
 
   jax.process_index() would start jax's backend, and then processes can no longer join.
   """

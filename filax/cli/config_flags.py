@@ -90,7 +90,7 @@ def _parse_flags(
 
 
 def _flag_error(error: flags.Error) -> str:
-  """The sentence for a flag that is unknown, or has an invalid value."""
+  """The sentence for an unknown flag, or an invalid value."""
   # An error of the config itself comes as a traceback, whose last line counts.
   text = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
   if isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in text:

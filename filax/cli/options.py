@@ -26,7 +26,10 @@ class Parser(argparse.ArgumentParser):
     raise ValueError(f"{message.rstrip('.')}{end} `{self.prog} --help` lists the options.")
 
   def _hint(self) -> str:
-    """What an option that does not exist was probably meant to be; "" if none is like it."""
+    """The option that an unknown one was probably meant to be.
+
+    "" if none is like it.
+    """
     for word in self._words:
       name = word.partition("=")[0]
       if name.startswith("--") and not any(known.startswith(name) for known in self._known()):

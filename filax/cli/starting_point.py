@@ -47,7 +47,9 @@ def initial_checkpoint(init_from: str, workdir: str) -> str:
 
 
 def checkpoint_before_joining(folder: str) -> str:
-  """The checkpoint of a run or a released folder; does not start jax's backend.
+  """The checkpoint of a run or a released folder.
+
+  Does not start jax's backend.
 
   A process whose backend runs can join no others. So if others are to be joined, a new process
   converts a released folder. Raises ValueError or OSError.
@@ -70,7 +72,10 @@ def _use_cpu() -> None:
 
 
 def _convert(folder: str) -> tuple[str, str]:
-  """(checkpoint, "") of a released folder, or ("", the reason why there is none)."""
+  """(checkpoint, "") of a released folder, or ("", reason).
+
+  The reason says why there is none.
+  """
   try:
     return released.find_checkpoint(folder), ""
   except (ValueError, OSError) as error:

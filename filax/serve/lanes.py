@@ -157,7 +157,9 @@ class Lane:
     return chunk
 
   def compact(self) -> None:
-    """Makes the batch smaller, if few of its rows have had an owner for some chunks.
+    """Makes the batch smaller, if few of its rows are used.
+
+    That is so if few of them have had an owner for some chunks.
 
     A row without an owner costs as much as one with an owner. At least as many rows stay free as
     are owned. Example: of 16 rows, 3 are owned; 8 rows stay, if sizes are powers of 2.

@@ -66,14 +66,19 @@ def publish_file(workdir: epath.PathLike, path: pathlib.Path) -> None:
 
 
 class Publisher:
-  """Copies files of this machine to a workdir that is a bucket, in the background.
+  """Copies files of this machine to a bucket, in the background.
+
+  The bucket is the workdir of the run.
 
   No step waits for the network. If it fails, that is printed, and the files are copied later. Files
   of a local workdir are where they belong. Use as a context manager.
   """
 
   def __init__(self, workdir: epath.PathLike, check: Callable[[], None] = lambda: None):
-    """check: raises lease.Lost if nothing may be written any more, OSError without network."""
+    """A publisher that has not started yet.
+
+    check: raises lease.Lost if nothing may be written any more, OSError without network.
+    """
     self._workdir = workdir
     self._check = check
     self._due: dict[str, pathlib.Path] = {}  # By name.
@@ -100,7 +105,9 @@ class Publisher:
       _say(f"{path} is newer than its copy in {self._workdir}, which could not be written.")
 
   def check(self) -> None:
-    """Raises lease.Lost if the run no longer holds the workdir, as far as is known.
+    """Raises lease.Lost if the run no longer holds the workdir.
+
+    It tells what is known, and asks nobody.
 
     Raises OSError if a local workdir does not answer.
     """

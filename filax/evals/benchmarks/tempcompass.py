@@ -66,7 +66,10 @@ def _official_rows(path: str, fields: Sequence[str]) -> list[Row]:
 
 
 def _dim_rows(video: str, dim: str, questions: Any) -> list[Row]:
-  """The records of a dim; without fields for what is not a record."""
+  """The records of a dim.
+
+  What is not a record gets no fields.
+  """
   rows: list[Row] = []
   for question in questions if isinstance(questions, list) else [None]:
     fields = question if isinstance(question, Mapping) else {}
