@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that say that a disk, a quota or the temporary folder is full."""
+"""Errors of a full disk, quota or temporary folder."""
 
 from collections.abc import Iterator
 import contextlib
@@ -58,7 +58,7 @@ def _temporary_folder() -> str:
 
 @contextlib.contextmanager
 def naming_temporary_folder() -> Iterator[None]:
-  """Raises TemporaryFolderFull for a full disk in the block, which writes there alone."""
+  """Raises TemporaryFolderFull for a full disk in the block."""
   try:
     yield
   except Exception as error:

@@ -169,7 +169,7 @@ def _check_options(options: LongVideoOptions) -> None:
 
 
 def _has_plain_fields(template: str) -> bool:
-  """Whether a template has no other fields than the two, and takes them as they are."""
+  """Whether a template has only the two fields, as they are."""
   try:
     pieces = list(string.Formatter().parse(template))
   except ValueError:  # A brace without its partner.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens that end an answer, as the files beside a tokenizer name them.
+"""The end tokens that the files beside a tokenizer name.
 
 All sources count together: the eos_token of the tokenizer, and the ids at which `generate` of
 transformers stops. Those are in generation_config.json, or else in config.json.
@@ -31,7 +31,7 @@ def end_tokens(documents: Mapping[str, Any]) -> tuple[EndToken, ...]:
 
 
 def token_text(value: Any) -> str | None:
-  """The text of a token, which a file gives as a text or as an object with its content."""
+  """The text of a token: a text, or the content of an object."""
   text = value.get("content") if isinstance(value, Mapping) else value
   return text if isinstance(text, str) and text else None
 
@@ -42,7 +42,7 @@ def _settings(documents: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _end_ids(settings: Mapping[str, Any]) -> tuple[int, ...]:
-  """The end ids of a model or of its language model: one, or a list."""
+  """The end ids of a model, or of its language model."""
   ids = settings.get(_EOS_IDS)
   if ids is None:
     ids = _settings(settings, "text_config").get(_EOS_IDS)

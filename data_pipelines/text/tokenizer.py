@@ -220,7 +220,7 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _update_settings(file: pathlib.Path, settings: Mapping[str, Any]) -> pathlib.Path:
-  """Sets entries of a JSON file, whose other entries stay; returns its path."""
+  """Sets entries of a JSON file; the others stay. Returns its path."""
   content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
   text = json.dumps({**content, **settings}, indent=2, ensure_ascii=False)
   with files.write_atomically(file) as target:

@@ -102,7 +102,7 @@ def _load_remote(path: str, remedy: str) -> Tokenizer:
 def _chat_and_ends(
   present: Mapping[str, pathlib.Path],
 ) -> tuple[ChatTemplate | None, tuple[EndToken, ...]]:
-  """The chat template and the end tokens that the files beside a tokenizer hold.
+  """The chat template and the end tokens beside a tokenizer.
 
   Raises ValueError naming a damaged file.
   """

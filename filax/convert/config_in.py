@@ -93,7 +93,7 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_not_quantised(config: Mapping[str, Any]) -> None:
-  """Raises ValueError for weights in fp8, int4 and the like, whose scales are tensors, too."""
+  """Raises ValueError for quantised weights, such as fp8 and int4."""
   text_config = config.get("text_config")
   for part in (config, text_config if isinstance(text_config, Mapping) else {}):
     settings = part.get("quantization_config")

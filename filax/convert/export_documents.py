@@ -73,9 +73,9 @@ def write_documents(
 def _vocabulary_documents(
   out: Path, config: Mapping[str, Any], vocabulary: ExportVocabulary
 ) -> dict[str, dict[str, Any]]:
-  """Settings of generation and of the tokenizer; those in `out` keep their other entries.
+  """Settings of generation and of the tokenizer.
 
-  There is none of a tokenizer.model that came without its settings.
+  Those in `out` keep their other entries. There is none of a tokenizer.model that came without its settings.
   """
   generation = _read_settings(out / "generation_config.json")
   if generation:

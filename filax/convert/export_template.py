@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chat template of an exported folder: it writes the prompts of `filax chat`."""
+"""Chat templates of exported folders, for the prompts of `filax chat`."""
 
 from collections.abc import Mapping
 import itertools
@@ -68,7 +68,7 @@ def language_template(
 
 
 def _system_turn(config: Mapping[str, Any]) -> str:
-  """What a template begins with, so that it writes the trained system turn."""
+  """The beginning of a template that writes the trained system turn."""
   system = config.get("data", {}).get("system", "")
   if not system:
     return ""
@@ -80,7 +80,7 @@ def _system_turn(config: Mapping[str, Any]) -> str:
 
 
 def _write_the_same(chat: ChatTemplate, other: ChatTemplate) -> bool:
-  """Whether two templates write talks with and without a system turn in the same way."""
+  """Whether two templates write the same prompts."""
   try:
     for first, last in itertools.product((0, 1), (2, 4)):
       talk = _TALK[first:last]

@@ -103,7 +103,10 @@ class UploadStore:
 
   @contextlib.contextmanager
   def in_use(self, stored: StoredFile) -> Iterator[None]:
-    """Keeps the content of a file while a request reads it. Raises RequestError."""
+    """Keeps the content of a file while a request reads it.
+
+    Raises RequestError for a file that was removed.
+    """
     with self._lock:
       if stored.removed:
         raise _no_such_file()
@@ -165,7 +168,7 @@ class UploadStore:
       self._delete(stored)
 
   def _delete(self, stored: StoredFile) -> None:
-    """Frees the space of a file that has no name and no user any more."""
+    """Frees the space of a file that was removed."""
     stored.path.unlink(missing_ok=True)
     self._reserve(-stored.bytes)
 
