@@ -31,7 +31,7 @@ def end_tokens(documents: Mapping[str, Any]) -> tuple[EndToken, ...]:
 
 
 def token_text(value: Any) -> str | None:
-  """The text of a token: a text, or the content of an object."""
+  """The text of a token, or of an object that holds it."""
   text = value.get("content") if isinstance(value, Mapping) else value
   return text if isinstance(text, str) and text else None
 
