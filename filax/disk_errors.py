@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that say that a disk, a quota or the temporary folder is full."""
+"""Errors of a full disk, quota or temporary folder."""
 
 from collections.abc import Iterator
 import contextlib

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens that end an answer, as the files beside a tokenizer name them.
+"""The end tokens that the files beside a tokenizer name.
 
 All sources count together: the eos_token of the tokenizer, and the ids at which `generate` of
 transformers stops. Those are in generation_config.json, or else in config.json.

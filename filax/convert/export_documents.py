@@ -77,7 +77,8 @@ def _vocabulary_documents(
 
   Files in `out` keep their other entries.
 
-  There is none of a tokenizer.model that came without its settings.
+  Those in `out` keep their other entries. There is none of a tokenizer.model that came without
+  its settings.
   """
   generation = _read_settings(out / "generation_config.json")
   if generation:

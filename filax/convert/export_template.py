@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chat template of an exported folder: it writes the prompts of `filax chat`."""
+"""Chat templates of exported folders, for the prompts of `filax chat`."""
 
 from collections.abc import Mapping
 import itertools

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders as others write them: files beside the weights, other names, what is not implemented."""
+"""Folders as others write them: other files, other names, quantised weights."""
 
 import json
 

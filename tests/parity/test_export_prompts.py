@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An exported language model is asked by transformers with the ids of `filax chat`."""
+"""transformers asks an exported model with the ids of `filax chat`."""
 
 import json
 import pathlib

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which head a released video LLM has: that of transformers, or none if it would be random."""
+"""The head of a released video LLM is that of transformers."""
 
 import json
 
