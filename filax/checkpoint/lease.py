@@ -157,14 +157,14 @@ class Lease:
     return False
 
   def _is_file_of(self, holder: owner.Owner) -> bool:
-    """Whether a process of this host holds this file, not one that it was copied from."""
+    """Whether a process of this host holds this file, no copy."""
     if not holder.path:
       return True
     facts = self._facts_of_files(holder)
     return facts is not None and os.path.samestat(*facts)
 
   def _is_copied_from(self, holder: owner.Owner) -> bool:
-    """Whether this file certainly was copied, with its folder, from the one that is held.
+    """Whether this file certainly is a copy of the held one.
 
     Files of two devices may still be one, on a network file system that is mounted twice.
     """
@@ -177,7 +177,7 @@ class Lease:
     return theirs.st_dev == ours.st_dev and theirs.st_ino != ours.st_ino
 
   def _facts_of_files(self, holder: owner.Owner) -> tuple[os.stat_result, os.stat_result] | None:
-    """(facts of the holder's lease file, facts of this one); None if there is none."""
+    """Facts of the holder's lease file and of this one, or None."""
     try:
       theirs = os.stat(os.path.join(holder.path, self._name))
       return theirs, os.stat(os.path.join(self.workdir, self._name))

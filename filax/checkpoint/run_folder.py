@@ -35,7 +35,7 @@ def step_folders(path: Path | epath.Path) -> Sequence[Path | epath.Path]:
 
 
 def step_folder(path: epath.Path, name: str) -> epath.Path:
-  """The folder of the step `name`, whether it can be seen or not.
+  """The folder of the step `name`, seen or not.
 
   path: as for `step_folders`, of which one is this step.
   """

@@ -53,7 +53,7 @@ def agreed_steps(path: epath.PathLike) -> Iterator[epath.Path]:
 
 
 def waits_until_seen(look: Callable[[], bool]) -> bool:
-  """Whether `look` turns true while another host's file may be on its way."""
+  """Whether `look` turns true within the delay of NFS."""
   deadline = time.monotonic() + SEEN_SECONDS
   while not look():
     if time.monotonic() > deadline:

@@ -15,7 +15,7 @@ _GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF)  # A pipe or a termin
 
 
 class LastingOutput:
-  """A stream whose failures are ignored; all else is as the stream does it."""
+  """A stream whose failures to write are ignored."""
 
   def __init__(self, stream: TextIO):
     self._stream = stream
@@ -39,7 +39,7 @@ class LastingOutput:
     return getattr(self._stream, name)
 
   def _note(self, error: OSError) -> None:
-    """Leads the stream to nowhere if nobody reads it; a full disk may get room again."""
+    """Silences a stream without a reader; a full disk may get room."""
     if error.errno not in _GONE:
       return
     with contextlib.suppress(OSError, ValueError):

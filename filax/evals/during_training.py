@@ -86,7 +86,7 @@ class TrainingEvaluations(Hook):
     return bool(agreement.from_first(lambda: self._due_without_result(number)))
 
   def _due_without_result(self, number: int) -> str:
-    """The name of an evaluation that is due and has no result; "" without one."""
+    """The name of a due evaluation without a result, or ""."""
     for evaluation in self._evaluations:
       result = self._folder / str(number) / evaluation.name / RESULT
       if self._is_due(evaluation, number) and not result.exists():

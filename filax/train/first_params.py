@@ -85,7 +85,7 @@ def _check_scales(leaves: Leaves, adaptation: Adaptation, source: str) -> None:
 
 
 def _pinned_step(source: str, saved: store.Checkpoints) -> epath.Path:
-  """The newest step of `source` that process 0 sees, pinned before it is read.
+  """The newest step that process 0 sees, pinned before it is read.
 
   The run of `source` may go on, and remove steps while they are read.
   """

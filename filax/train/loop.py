@@ -195,7 +195,7 @@ def make_tracker(
   clock: goodput.PhaseClock,
   publisher: Publisher,
 ) -> Tracker:
-  """The tracker of a run; `clock` and `meter` get what earlier starts counted."""
+  """The tracker of a run, with what earlier starts counted."""
   spent = goodput.GoodputFile(run.workdir, clock, publisher)
   spent.resume(run.first)
   meter.add_earlier(spent.counts_until(run.first))

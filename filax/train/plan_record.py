@@ -106,7 +106,7 @@ def software() -> dict[str, str]:
 
 
 def compiler_settings() -> dict[str, str]:
-  """Settings of jax and XLA, often from a host's environment, that decide the compiled step."""
+  """Settings of jax and XLA that decide the compiled step."""
   entries = {}
   for name in _OF_JAX:
     entries[name] = repr(jax.config.values.get(name))

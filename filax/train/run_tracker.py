@@ -38,7 +38,7 @@ class RunTracker(Protocol):
   """Receives the metrics of a run."""
 
   def begin_run(self, run: TrackedRun) -> None:
-    """Called before the first record, also when a run goes on; again if it failed."""
+    """Called before the first record of each start; again if it failed."""
     ...
 
   def track(self, step: int, values: Values) -> None:

@@ -28,7 +28,9 @@ class Interrupted(BaseException):
 
 
 class Signals:
-  """Turns the first signal into a stop; a second, except SIGHUP, ends the process.
+  """Turns the first signal into a stop; a second ends the process.
+
+  A second SIGHUP does nothing.
 
   Until `defer` is called there is nothing to save, and a signal raises Interrupted. Enter it before
   jax.distributed.initialize, so that jax's own handler of SIGTERM stays in place.

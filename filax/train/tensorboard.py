@@ -10,7 +10,7 @@ from typing import Any
 
 
 class EventFile:
-  """A new file of events in a folder, each on disk when it is added.
+  """A file of events, each on disk when it is added.
 
   tensorboardX's own writer has a thread that ends at the first full disk; the run would then wait
   for ever for a place in its queue.

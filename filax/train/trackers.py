@@ -200,7 +200,7 @@ def _lasting_id(workdir: epath.PathLike) -> str:
 
 
 def _id_at(place: str) -> str:
-  """The name of the run in a workdir; "" if there is none to be seen."""
+  """The name of the run in a workdir, or ""."""
   try:
     name, _, _ = (epath.Path(place) / _ID_FILE).read_text().partition("\n")
     return name.strip()

@@ -66,14 +66,14 @@ def publish_file(workdir: epath.PathLike, path: pathlib.Path) -> None:
 
 
 class Publisher:
-  """Copies files of this machine to a workdir that is a bucket, in the background.
+  """Copies files to a workdir that is a bucket, in the background.
 
   No step waits for the network. If it fails, that is printed, and the files are copied later. Files
   of a local workdir are where they belong. Use as a context manager.
   """
 
   def __init__(self, workdir: epath.PathLike, check: Callable[[], None] = lambda: None):
-    """check: raises lease.Lost if nothing may be written any more, OSError without network."""
+    """check: raises lease.Lost if nothing may be written any more."""
     self._workdir = workdir
     self._check = check
     self._due: dict[str, pathlib.Path] = {}  # By name.
@@ -100,7 +100,7 @@ class Publisher:
       _say(f"{path} is newer than its copy in {self._workdir}, which could not be written.")
 
   def check(self) -> None:
-    """Raises lease.Lost if the run no longer holds the workdir, as far as is known.
+    """Raises lease.Lost if the workdir is known to be lost.
 
     Raises OSError if a local workdir does not answer.
     """
