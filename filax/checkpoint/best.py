@@ -70,10 +70,10 @@ class BestCheckpoint:
 
     A damaged one counts as none, with a message.
     """
-    record = json.loads(agreement.from_first(self._read_text))
+    record = json.loads(agreement.from_first(self._best_as_json))
     self._best = None if record is None else BestStep(**record)
 
-  def _read_text(self) -> str:
+  def _best_as_json(self) -> str:
     """The JSON of best.json; that of None without a sound file."""
     try:
       best = read_best(self._file)

@@ -47,7 +47,7 @@ def agreed_steps(path: epath.PathLike) -> Iterator[epath.Path]:
     return "" if step is None else step.name
 
   while name := agreement.from_first(next_name):
-    step = run_folder.step_folder(absolute(path), name)
+    step = run_folder.step_folder(absolute_folder(path), name)
     _require_seen(step)
     yield step
 
@@ -83,10 +83,10 @@ def newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
 
   path: a workdir, its checkpoints folder, or a step.
   """
-  return run_folder.step_folders(absolute(path))
+  return run_folder.step_folders(absolute_folder(path))
 
 
-def absolute(path: epath.PathLike) -> epath.Path:
+def absolute_folder(path: epath.PathLike) -> epath.Path:
   """The absolute path, `~` expanded, which Orbax needs.
 
   Raises ValueError for a bucket whose package is missing, OSError for one that does not answer.

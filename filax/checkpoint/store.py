@@ -79,7 +79,7 @@ class Checkpoints:
     nothing may be written now. best_metric: the score whose best checkpoint is kept as well, as in
     config.best.
     """
-    self.folder = steps.absolute(workdir) / FOLDER
+    self.folder = steps.absolute_folder(workdir) / FOLDER
     self._check = check
     self._check()
     on_one_process(self._clean)  # Otherwise another process could see files vanish.
@@ -213,7 +213,7 @@ class Checkpoints:
 
 def exists(workdir: epath.PathLike) -> bool:
   """Whether a run folder has a checkpoint, good or not."""
-  folder = steps.absolute(workdir) / FOLDER
+  folder = steps.absolute_folder(workdir) / FOLDER
   return any(path.name.isdigit() for path in _listing(folder))
 
 
@@ -294,7 +294,7 @@ def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epat
 
   config.init_from and inference can read such a folder.
   """
-  folder = steps.absolute(workdir) / FOLDER
+  folder = steps.absolute_folder(workdir) / FOLDER
   with orbax_items.checkpoint_manager(folder) as manager:
     items = orbax_items.checkpoint_items({"params": params}, 0, 0, "", config)
     manager.save(0, args=items)

@@ -94,7 +94,7 @@ class NeverFailing:
       self._try(self._tracker.end_run)
     lost = self._dropped + len(self._kept)
     if lost:
-      _say(f"The tracker {self._name} did not get {lost} records.")
+      _print_line(f"The tracker {self._name} did not get {lost} records.")
 
   def _catch_up(self) -> None:
     """Offers what the tracker did not take yet."""
@@ -116,13 +116,15 @@ class NeverFailing:
       self._retry_at = ended + max(_RETRY_SECONDS, _RETRY_SHARE * (ended - began))
       if not self._is_failing:
         reason = storage.reason(error)
-        _say(f"The tracker {self._name} failed, training goes on and tries it again: {reason}.")
+        _print_line(
+          f"The tracker {self._name} failed, training goes on and tries it again: {reason}."
+        )
       self._is_failing = True
       return
     if self._is_failing:
       self._is_failing = False
-      _say(f"The tracker {self._name} works again.")
+      _print_line(f"The tracker {self._name} works again.")
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
