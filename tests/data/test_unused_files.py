@@ -54,6 +54,6 @@ def test_what_is_not_used_is_removed(tmp_path):
   assert kinds(planned(cache)) == ["rows", "rows", "samples", "sizes"]
   assert (cache / "rows-of-mine").exists(), "other files are not ours"
   make_old(cache)
-  again = open_plan(tmp_path, cache, "Perhaps.")
+  again = corpora.open_pipeline(tmp_path, cache=str(cache)).plan  # Of the same file.
   assert again.fingerprint == last.fingerprint
   assert kinds(planned(cache)) == ["rows", "rows", "samples", "sizes"], "used files stay"
