@@ -31,7 +31,7 @@ CONTRACTS = {
   "normalised",  # Of CausalAttention.
   *("read_tracks", "divide_reading", "list_slots", "add_parser"),
   *("as_dict", "lines"),  # Of reports: for JSON, and for people.
-  "close",  # Python's own, of what contextlib.closing takes.
+  *("close", "write"),  # Python's own, of streams and of what contextlib.closing takes.
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -17,6 +17,7 @@ BASE = (
   "filax.files",
   "filax.host_limits",
   "filax.memory_errors",
+  "filax.disk_errors",
   "filax.processes",
   "filax.settings",
   "filax.setting_kinds",
@@ -43,6 +44,7 @@ MAY = {
   "filax/host_limits.py": (),
   "filax/processes.py": (),
   "filax/memory_errors.py": (),
+  "filax/disk_errors.py": (),
   "filax/user_cache.py": ("filax.files",),
   "filax/compilation_cache.py": ("filax.files", "filax.host_limits", "filax.user_cache"),
   "filax/setting_kinds.py": (),
@@ -57,7 +59,8 @@ MAY = {
   "filax/train/run.py": (*MODEL, JAX_CACHE, "filax.costs", "filax.checkpoint", "data_pipelines"),
   "filax/train": (*MODEL, JAX_CACHE, "filax.costs", "filax.checkpoint"),
   "filax/convert/export_kit": (),  # Copied into exported folders, where FiLax is not installed.
-  "filax/convert": (*MODEL, "filax.checkpoint"),
+  # An export writes the chat template of its tokenizer.
+  "filax/convert": (*MODEL, "filax.checkpoint", "data_pipelines.text.chat_template"),
   "filax/infer": (*MODEL, JAX_CACHE, "filax.checkpoint", "data_pipelines"),
   "filax/evals": (*RUNS, "data_pipelines"),
   "filax/plan": (*RUNS, "data_pipelines"),
