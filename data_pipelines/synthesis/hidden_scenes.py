@@ -81,11 +81,11 @@ def _hidden_record(
   """A question about shape or colour, in turn."""
   file, shot = hidden
   first = shot.first / FPS
-  hidden_part = dict(media=file, t0=first, t1=shot.stop / FPS)
+  hidden_part: TimelinePart = dict(media=file, t0=first, t1=shot.stop / FPS)
   hidden_seconds = (shot.stop - shot.first) / FPS
   around = frames - hidden_seconds
   before = depth * around
-  scenes = list(_long_parts(shown, around, 0.0, before))
+  scenes: list[TimelinePart] = list(_long_parts(shown, around, 0.0, before))
   scenes.append(hidden_part)
   scenes += _long_parts(shown, around, before, around)
   questions = shape_questions.questions([shot])
