@@ -16,6 +16,8 @@ import threading
 import time
 from typing import NamedTuple
 
+from filax import user_cache
+
 try:
   import fcntl
 except ImportError:  # Not on Windows, where a copy may vanish between its look-up and its opening.
@@ -41,8 +43,7 @@ class _Copy(NamedTuple):
 
 def downloads_folder() -> pathlib.Path:
   """Where copies of objects are kept."""
-  cache = os.environ.get("FILAX_CACHE") or "~/.cache/filax"
-  return pathlib.Path(cache).expanduser() / "downloads"
+  return user_cache.cache_folder("downloads")
 
 
 def mark_used(path: pathlib.Path, facts: os.stat_result) -> bool:

@@ -2,9 +2,9 @@
 """Objects of buckets (gs://, s3://), read through copies on this machine.
 
 An object is fetched once per machine, when its content is first needed. The copy is the file
-$FILAX_CACHE/downloads/<digest>/<name>, by default below ~/.cache/filax. The digest is that of URL,
-version (generation or ETag) and size, so a new version gets a new file. media/copies.py bounds the
-size of all copies. A process asks for the version of an object once. The functions here return
+downloads/<digest>/<name> below the user's cache folder (filax/user_cache.py). The digest is that of
+URL, version (generation or ETag) and size, so a new version gets a new file. media/copies.py bounds
+the size of all copies. A process asks for the version of an object once. The functions here return
 paths that are not URLs unchanged.
 """
 

@@ -213,7 +213,7 @@ def _copy(source: pathlib.Path, out: pathlib.Path, patterns: Sequence[str]) -> N
 
 def _check_private(out: pathlib.Path, source: pathlib.Path) -> None:
   """Raises ValueError for a file that names this run's or user's folder."""
-  secrets = {str(source), str(pathlib.Path.home()), os.getcwd()}
+  secrets = {str(source), os.path.expanduser("~"), os.getcwd()}
   secrets = {text for text in secrets if len(text) > 5}  # "/root" is a word of tokenizers.
   for path in sorted(out.rglob("*")):
     if not path.is_file() or path.stat().st_size > 1 << 20:

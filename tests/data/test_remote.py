@@ -16,6 +16,7 @@ import pytest
 import storage_emulators
 
 from data_pipelines.media import array_record, remote
+from data_pipelines.media.copies import downloads_folder
 from data_pipelines.media.frames import read_frames
 from data_pipelines.media.open import MediaError, identity
 from data_pipelines.text import tokenizers
@@ -92,6 +93,12 @@ def test_the_tokenizer_of_a_model_in_a_bucket(bucket, corpus, tmp_path):
     config, _ = config_flags.read_config([*words, f"--config.data.tokenizer={name}"])
     assert starting_point.first_tokenizer(config) == expected
     assert tokenizers.load_tokenizer(expected).encode("red")
+
+
+def test_copies_are_kept_in_the_users_cache(tmp_path, monkeypatch):
+  monkeypatch.delenv("FILAX_CACHE", raising=False)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  assert downloads_folder() == tmp_path / "filax/downloads"
 
 
 def test_a_second_start_fetches_nothing(bucket, corpus, downloads, tmp_path, monkeypatch):
