@@ -324,7 +324,7 @@ def test_a_part_of_a_cut_video_is_in_seconds_of_its_file():
     (["--source", "track_files={file}", "--events", "openai", "--model", "m"], "needs --url"),
     (
       ["--source", "track_files={file}", "--events", "openai", "--model", "m", "--url", "x"],
-      "no http:// or https://",
+      "not an http:// or https://",
     ),
     (
       "--source track_files={file} --events openai --model m --url http://h "
