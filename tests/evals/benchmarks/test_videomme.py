@@ -115,7 +115,7 @@ def test_a_file_that_is_not_there_in_full_is_a_sentence(folder, content, message
 @pytest.mark.parametrize(
   "changes, message",
   [
-    (dict(answer="E"), "no letter of its options"),
+    (dict(answer="E"), "not a letter of its options"),
     (dict(options=["Two.", "Three."]), 'does not begin with "A. "'),
     (dict(question=None), "the question None"),
   ],
