@@ -53,7 +53,7 @@ def sentence(error: Exception) -> str:
   """What a user error says, in one line."""
   if is_out_of_memory(error):
     return memory_sentence(error)
-  if is_disk_full(error) and not isinstance(error, ValueError):
+  if is_disk_full(error) and not _is_a_sentence(error):
     return disk_sentence(error)
   text = " ".join(str(error).split()) or type(error).__name__
   if not isinstance(error, OSError) or not error.strerror:
@@ -64,6 +64,14 @@ def sentence(error: Exception) -> str:
   if error.errno == errno.ENOENT and not _has_working_folder():
     return "The folder that this command was started in was removed. Change to another folder."
   return text
+
+
+def _is_a_sentence(error: Exception) -> bool:
+  """Whether FiLax worded an error, as a failed save.
+
+  Python's own OSErrors have a number, and libraries raise RuntimeError.
+  """
+  return isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is None)
 
 
 def _has_working_folder() -> bool:
