@@ -102,7 +102,7 @@ def test_a_file_of_damaged_lines_is_scanned_once(tmp_path, monkeypatch):
   column = line.index("no,") + 1
   start = len('{"id": "e"}\n') + 6 * (len(line) + 1)
   place = f"line 8 column {column} (char {start + column - 1})"
-  assert str(bad[6][1]) == f"is no JSON: Expecting value: {place}"
+  assert str(bad[6][1]) == f"is not JSON: Expecting value: {place}"
   assert sum(scanned) < 5 * path.stat().st_size
 
 
