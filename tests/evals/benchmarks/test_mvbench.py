@@ -174,7 +174,7 @@ def test_another_content_is_a_sentence(tmp_path, content):
     (dict(answer="Slept."), "none of its candidates"),
     (dict(end=1.0), "not after its start"),
     (dict(start="1.5"), "no number"),
-    (dict(candidates="none"), "no list of texts"),
+    (dict(candidates="none"), "not a list of texts"),
   ],
 )
 def test_a_bad_record_is_listed(tmp_path, changes, message):

@@ -79,7 +79,7 @@ def test_an_invalid_choice_becomes_a_guess_by_the_id(choice):
   [
     (dict(answer_id="3"), "none of 0 to 2"),
     (dict(options=["a", "b"]), "has 2 options, not 3"),
-    (dict(options=None), "no list of texts"),
+    (dict(options=None), "not a list of texts"),
     (dict(question=" "), "an empty question"),
   ],
 )
