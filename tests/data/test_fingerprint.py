@@ -44,9 +44,9 @@ RECORDED = {
 }
 # The file in which the demand of epoch 0 is kept, where media are named relative to the manifest.
 RECORDED_SIZES = {
-  "default": "sizes-18a358c7547506204c7810b1f19a7e54-0.npy",
-  "times drawn anew": "sizes-2dfc4b0ca9dd178bc79ac525f63cfb7e-0.npy",
-  "dropout": "sizes-107625ad00a7d51f792f87e0cc6d9943-0.npy",
+  "default": "sizes-ba8f562dbb0eb0dbd7afb377757d2bb1-0.npy",
+  "times drawn anew": "sizes-9461ba53d3d129a31a79297fa9f9a0fc-0.npy",
+  "dropout": "sizes-55cf11f80e9e4c0a119abdc6b35cc762-0.npy",
 }
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 WORDS = ("?", "system", "user", "assistant", "What", "is", "shown", "A", "square", ".")

@@ -128,7 +128,7 @@ def test_the_submission_has_the_shares_of_the_capabilities():
 
 @pytest.mark.parametrize(
   "change, reason",
-  [(dict(answer="(D) Grey"), "none of its candidates"), (dict(candidates="(A) Red"), "no list")],
+  [(dict(answer="(D) Grey"), "none of its candidates"), (dict(candidates="(A) Red"), "not a list")],
 )
 def test_a_bad_record_is_listed(tmp_path, change, reason):
   rows = [files.lvbench_row("00000001"), files.lvbench_row("00000002", **change)]

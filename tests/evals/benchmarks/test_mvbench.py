@@ -173,7 +173,7 @@ def test_another_content_is_a_sentence(tmp_path, content):
   [
     (dict(answer="Slept."), "none of its candidates"),
     (dict(end=1.0), "not after its start"),
-    (dict(start="1.5"), "no number"),
+    (dict(start="1.5"), "not a number"),
     (dict(candidates="none"), "not a list of texts"),
   ],
 )
