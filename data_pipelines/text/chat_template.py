@@ -31,6 +31,8 @@ _CHATML = re.compile(  # A question in ChatML, with or without a system turn.
 # other texts. Templates that have a date of their own use that.
 DATE = datetime.datetime(2025, 1, 1)
 _TESTS_DATE = re.compile(r"strftime_now\s+is\s+(not\s+)?defined")
+_DATE_CALL = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_NO_CLOCK = "{%- set strftime_now = no_clock -%}"  # An undefined name.
 
 Message = Mapping[str, str]  # role, content
 
@@ -186,6 +188,16 @@ def _compiled(source: str) -> Any:
       f"The tokenizer's chat template cannot be compiled: {reason}. Mend it, or set "
       "config.data.template to chatml."
     ) from None
+
+
+def without_clock(source: str) -> str:
+  """The text of a template that writes the same date in other software, too.
+
+  A template that asks whether there is a clock is told that there is none. Others get DATE.
+  """
+  if _TESTS_DATE.search(source):
+    return _NO_CLOCK + source
+  return _DATE_CALL.sub(lambda call: repr(DATE.strftime(call[2])), source)
 
 
 def _to_json(value: Any, ensure_ascii: bool = False, **form: Any) -> str:

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import itertools
 from typing import Any
 
-from data_pipelines.text.chat_template import ChatTemplate, UnwritableConversation
+from data_pipelines.text.chat_template import ChatTemplate, UnwritableConversation, without_clock
 
 TURN_START = "<|im_start|>"  # Without it ChatML cannot be written.
-_NO_CLOCK = "{%- set strftime_now = no_clock -%}"  # An undefined name.
 _BRIEF = (
   "{% for message in messages %}{% if message['role'] != 'assistant' %}<|im_start|>{% endif %}"
   "{{ message['content'].strip('\\n') }}<|im_end|>{% endfor %}"
@@ -40,10 +39,9 @@ def chatml(config: Mapping[str, Any]) -> str:
 def own_template(config: Mapping[str, Any], chat: ChatTemplate) -> str:
   """The tokenizer's own chat template, with the trained system turn.
 
-  It gets no clock, as in FiLax: that of Llama 3.2 would write the date of today.
+  It has no clock, as in FiLax: that of Llama 3.2 would write the date of today.
   """
-  clock = _NO_CLOCK if "strftime_now" in chat.source else ""
-  return clock + _system_turn(config) + chat.source
+  return without_clock(_system_turn(config) + chat.source)
 
 
 def language_template(
@@ -58,12 +56,12 @@ def language_template(
   if kind == "chat" and chat is not None:
     return own_template(config, chat)
   if TURN_START not in controls or kind == "plain":
-    return "" if chat is None else chat.source
+    return "" if chat is None else without_clock(chat.source)
   if kind == "brief":
     return _system_turn(config) + _BRIEF
   ours = chatml(config)
   if chat is not None and _write_the_same(chat, ChatTemplate(ours, chat.names)):
-    return chat.source
+    return without_clock(chat.source)
   return ours
 
 
