@@ -191,7 +191,7 @@ def _compiled(source: str) -> Any:
 
 
 def without_clock(source: str) -> str:
-  """The text of a template that writes the same date in other software, too.
+  """The text of a template that writes FiLax's date everywhere.
 
   A template that asks whether there is a clock is told that there is none. Others get DATE.
   """

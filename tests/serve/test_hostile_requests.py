@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests that try to break the server: each gets one sentence, and the next one an answer."""
 
-import asyncio
 import base64
 import json
 import resource
@@ -9,6 +8,7 @@ import socket
 import sys
 
 import pytest
+import requests_of_tests
 from starlette.testclient import TestClient
 
 import filax
@@ -85,22 +85,7 @@ def test_a_client_that_leaves_before_the_first_event_holds_no_file(client, media
   url = f"data:video/mp4;base64,{base64.b64encode((media / 'a.mp4').read_bytes()).decode()}"
   content = [dict(type="video_url", video_url=dict(url=url)), dict(type="text", text="What?")]
   body = json.dumps(dict(messages=[dict(role="user", content=content)], stream=True, max_tokens=64))
-  headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
-  scope = dict(type="http", method="POST", path=CHAT, query_string=b"", headers=headers)
-  messages = [dict(type="http.request", body=body.encode())]
-  replies = asyncio.Event()
-
-  async def receive():
-    if messages:
-      return messages.pop()
-    await replies.wait()  # Until the reply begins, the client is there.
-    return dict(type="http.disconnect")
-
-  async def send(message):
-    replies.set()
-    await asyncio.sleep(3600)
-
-  client.portal.call(client.app, scope, receive, send)
+  requests_of_tests.post_and_leave(client, CHAT, body.encode())
   assert "filax_upload_bytes 0\n" in client.get("/metrics").text
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Live sessions over HTTP: their frames, questions, owners and limits."""
 
-import asyncio
 import base64
 import io
 import json
@@ -9,6 +8,7 @@ import json
 import numpy as np
 from PIL import Image
 import pytest
+import requests_of_tests
 from starlette.testclient import TestClient
 
 import filax
@@ -91,24 +91,8 @@ def test_a_client_that_leaves_before_the_first_event_leaves_no_open_answer(clien
   urls, _ = pictures(3)
   client.post(f"/v1/live/{name}/frames", json=dict(frames=urls, times=[0.0, 1.0, 2.0]))
   path = f"/v1/live/{name}/chat/completions"
-  headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
-  scope = dict(type="http", method="POST", path=path, query_string=b"", headers=headers)
-  scope |= dict(client=("testclient", 50000))  # As of the other requests.
   body = json.dumps(QUESTION | dict(stream=True)).encode()
-  messages = [dict(type="http.request", body=body)]
-  replies = asyncio.Event()
-
-  async def receive():
-    if messages:
-      return messages.pop()
-    await replies.wait()  # Until the reply begins, the client is there.
-    return dict(type="http.disconnect")
-
-  async def send(message):
-    replies.set()
-    await asyncio.sleep(3600)
-
-  client.portal.call(client.app, scope, receive, send)
+  requests_of_tests.post_and_leave(client, path, body)
   assert client.post(path, json=QUESTION).status_code == 200
 
 
