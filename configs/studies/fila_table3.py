@@ -2,6 +2,7 @@
 """FiLA-Video, Table 3: how the frames of a group are merged; one trained model per merger.
 
   filax study fila_table3 --workdir runs/studies
+  filax study fila_table3:varied --workdir runs/studies  # Trained as `small.vary` says.
   filax study fila_table3:7b,root=data,init=runs --workdir runs/table3
 
 The baseline has the same number of visual tokens, but does not merge frames. Frames are evenly
@@ -44,10 +45,13 @@ MERGED_ABOVE_BASELINE = tuple((cell, "baseline") for cell in ROWS[1:])
 
 
 def get_config(arg=None):
-  arg = base.parse_arg(arg, **{"7b": False, "root": "data", "init": "runs"})
+  known = {"7b": False, "root": "data", "init": "runs", "varied": False}
+  arg = base.parse_arg(arg, **known)
   name = "fila_table3_7b" if arg["7b"] else "fila_table3"
   s = study(name, "Scene merging", "FiLA-Video, Table 3 (VideoMME without subtitles).")
   columns = _large(s, arg) if arg["7b"] else _small(s)
+  if arg.varied:
+    small.vary(s, "unmerged", *MERGERS)
   for column, numbers in zip(columns, PAPER.values(), strict=True):
     publish(s, column, dict(zip(ROWS, numbers, strict=True)))
   short, _, long, overall = columns

@@ -2,8 +2,8 @@
 """Similar token merging of VideoChat-Flash (arXiv:2501.00574), all clips at once.
 
 Every iteration pairs each even token with its most similar odd token and averages the best pairs.
-Matching is done in float32 without gradients; sums are matrix products, never scatters, so the
-result does not depend on the order in which a device adds.
+Matching is done in float32 without gradients. Sums do not depend on the order in which a device
+happens to add.
 
 Two cosines that differ by less than about 1e-7 are a near tie: float32 rounding decides which is
 larger, as half precision rounding does in the released code, and the result may differ from a
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from filax.ops.even_and_odd import even_and_odd
+from filax.ops.partner_sums import sum_by_partner
 
 EXACT = lax.Precision.HIGHEST  # A product in bfloat16 passes would move near ties.
 
@@ -130,15 +131,12 @@ def match(x: Float[Array, "b p E"], heads: int) -> tuple[Float[Array, "b a"], In
   return similarity, partner.astype(jnp.int32)
 
 
-@jax.checkpoint  # The backward pass keeps `partner`, not a matrix of pairs.
 def _average(even, even_size, odd, odd_size, partner):
   """Averages even tokens into their odd partners, weighted by size.
 
   Even tokens are [b a e], odd tokens [b c e]. Sizes are summed.
   """
-  pairs = jax.nn.one_hot(partner, odd.shape[1], dtype=jnp.float32)  # [b a c]
-  odd_sum = odd * odd_size[..., None]
-  even_sum = even * even_size[..., None]
-  total = odd_sum + jnp.einsum("bac,bae->bce", pairs, even_sum, precision=EXACT)
-  size = odd_size + jnp.einsum("bac,ba->bc", pairs, even_size, precision=EXACT)
+  count = odd.shape[1]
+  total = odd * odd_size[..., None] + sum_by_partner(even * even_size[..., None], partner, count)
+  size = odd_size + sum_by_partner(even_size[..., None], partner, count)[..., 0]
   return total / size[..., None], size

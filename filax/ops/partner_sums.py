@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums of the tokens that share a partner, in float32 on any device.
+
+On a CPU each token is added to its partner's row. An accelerator would do these additions in an
+order that changes from run to run, so there the sum is a matrix product with the one-hot matrix of
+the partners.
+"""
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+# bfloat16 has 8 exponent bits, as float32, and 7 of its 23 mantissa bits. The implicit leading bit
+# of every part brings 3 parts to the 24 significant bits of float32.
+_EXPONENT_BITS = 8
+_MANTISSA_BITS = 7
+_PARTS = 3
+
+
+def sum_by_partner(
+  x: Float[Array, "b a e"], partner: Int[Array, "b a"], count: int
+) -> Float[Array, "b c e"]:
+  """Row c is the sum of the float32 tokens whose partner is c, of `count` partners.
+
+  Its gradient copies the slope of a partner to each of its tokens.
+  """
+
+  @jax.custom_vjp
+  def total(x, partner):
+    return lax.platform_dependent(x, partner, cpu=add_rows, default=multiply)
+
+  def add_rows(x, partner):
+    zeros = jnp.zeros((count, x.shape[-1]), x.dtype)
+    return jax.vmap(lambda rows, index: zeros.at[index].add(rows))(x, partner)
+
+  def multiply(x, partner):
+    return sum_by_product(x, partner, count)
+
+  def forward(x, partner):
+    return total(x, partner), partner
+
+  def backward(partner, slope):
+    return jnp.take_along_axis(slope, partner[..., None], axis=1), None
+
+  total.defvjp(forward, backward)
+  return total(x, partner)
+
+
+def sum_by_product(
+  x: Float[Array, "b a e"], partner: Int[Array, "b a"], count: int
+) -> Float[Array, "b c e"]:
+  """`sum_by_partner` as one product of bfloat16 factors, whose result is float32.
+
+  x is the sum of three bfloat16 numbers without an error, and ones and zeros are bfloat16 numbers.
+  So the product is as exact as one of float32 factors, for which a device needs six passes.
+  """
+  pairs = jax.nn.one_hot(partner, count, dtype=jnp.bfloat16)
+  parts = []
+  rest = x
+  for _ in range(_PARTS):
+    # A conversion there and back could be left out by the compiler; this one is kept.
+    part = lax.reduce_precision(rest, _EXPONENT_BITS, _MANTISSA_BITS)
+    parts.append(part.astype(jnp.bfloat16))
+    rest = rest - part
+  sums = jnp.einsum(
+    "bac,bape->bcpe", pairs, jnp.stack(parts, 2), preferred_element_type=jnp.float32
+  )
+  return sums.sum(2)
