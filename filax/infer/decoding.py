@@ -237,17 +237,23 @@ def _choose_token(logits, state: Decoding, settings: Sampling, greedy: bool):
 
 
 def empty_decoding(cache, rows: int, seen: Bool[Array, "B V"] | None = None) -> Decoding:
-  """A state of rows that have all ended."""
-  zeros = jnp.zeros((rows,), jnp.int32)
+  """A state of rows that have all ended.
+
+  No two fields are the same array, since a program that is given the state may reuse its memory.
+  """
+
+  def zeros(dtype=jnp.int32):
+    return jnp.zeros((rows,), dtype)
+
   return Decoding(
     cache=cache,
-    token=zeros,
-    count=zeros,
-    limit=zeros,
-    stopped=zeros > 0,
-    step=zeros,
+    token=zeros(),
+    count=zeros(),
+    limit=zeros(),
+    stopped=zeros(bool),
+    step=zeros(),
     key=jnp.broadcast_to(jax.random.key(0), (rows,)),
-    row=zeros,
+    row=zeros(),
     seen=seen,
   )
 
