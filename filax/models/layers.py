@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from filax.models import lora, quantised
+from filax.ops.gelu import gelu
 from filax.ops.lookup import lookup
 from filax.parallel.rules import constrain
 
@@ -176,7 +177,7 @@ class VisionMLP(nn.Module):
     types = dict(kernel_init=XAVIER, **float_types(self))
     h = Dense(self.mlp, name="fc1", **types)(x)
     h = checkpoint_name(h, "up")
-    h = nn.gelu(h, approximate=self.tanh)
+    h = nn.gelu(h, approximate=True) if self.tanh else gelu(h)
     h = constrain(h, "frames - mlp")
     return Dense(x.shape[-1], name="fc2", **types)(h)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters whose layers are arrays of their own, for answering on a CPU.
+"""Parameters whose layers are arrays of their own, for answering on a CPU or a GPU.
 
-XLA's CPU backend copies a layer's part of a stacked array before it multiplies with it, for every
-token. With layers apart it reads the weights where they lie (filax.models.stack.Stack).
+XLA copies a layer's part of a stacked array before it multiplies with it, for every token. With
+layers apart it reads the weights where they lie (filax.models.stack.Stack). On an H200 the copies
+took half of the time of a token of a 7B.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -75,9 +76,10 @@ def answering_params(
 ) -> dict[str, Any]:
   """Parameters in the form that answers on this device need.
 
-  On a CPU, the layers are apart. A mesh keeps its layers stacked, with the layout of their axes.
+  On a CPU and on a GPU, the layers are apart. A mesh keeps its layers stacked, with the layout of
+  their axes.
   """
-  if mesh is None and jax.default_backend() == "cpu":
+  if mesh is None and jax.default_backend() in ("cpu", "gpu"):
     return layers_apart(params, free=free)
   return dict(params)
 

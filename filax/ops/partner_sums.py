@@ -48,22 +48,25 @@ def sum_by_partner(
 
 
 def sum_by_product(
-  x: Float[Array, "b a e"], partner: Int[Array, "b a"], count: int
+  x: Float[Array, "b a e"], partner: Int[Array, "b a"], count: int, dtype=jnp.bfloat16
 ) -> Float[Array, "b c e"]:
-  """`sum_by_partner` as one product of bfloat16 factors, whose result is float32.
+  """`sum_by_partner` as one product, whose result is float32.
 
-  x is the sum of three bfloat16 numbers without an error, and ones and zeros are bfloat16 numbers.
-  So the product is as exact as one of float32 factors, for which a device needs six passes.
+  Its factors are bfloat16, or another `dtype`: ones, zeros and the parts of x have no rounding
+  errors. So the product is as exact as one of float32 factors, for which a device needs six passes.
   """
-  pairs = jax.nn.one_hot(partner, count, dtype=jnp.bfloat16)
+  pairs = jax.nn.one_hot(partner, count, dtype=dtype)
+  parts = jnp.stack(bfloat16_parts(x), 2).astype(dtype)
+  sums = jnp.einsum("bac,bape->bcpe", pairs, parts, preferred_element_type=jnp.float32)
+  return sums.sum(2)
+
+
+def bfloat16_parts(x: Float[Array, "..."]) -> list[Float[Array, "..."]]:
+  """Three bfloat16 arrays, from large to small, whose sum is the float32 x."""
   parts = []
-  rest = x
   for _ in range(_PARTS):
     # A conversion there and back could be left out by the compiler; this one is kept.
-    part = lax.reduce_precision(rest, _EXPONENT_BITS, _MANTISSA_BITS)
+    part = lax.reduce_precision(x, _EXPONENT_BITS, _MANTISSA_BITS)
     parts.append(part.astype(jnp.bfloat16))
-    rest = rest - part
-  sums = jnp.einsum(
-    "bac,bape->bcpe", pairs, jnp.stack(parts, 2), preferred_element_type=jnp.float32
-  )
-  return sums.sum(2)
+    x = x - part
+  return parts

@@ -75,9 +75,19 @@ def test_the_gpu_benchmark_needs_no_data_packages():
   subprocess.run([sys.executable, "-c", textwrap.dedent(BLOCKED)], check=True)
 
 
+def test_decoding_from_a_full_cache_takes_some_time():
+  """A chunk is given the whole state, so no two parts of it may be one array."""
+  from benchmarks import gpu_work, models
+
+  model = models.text_model(**gpu_work.SIZES["tiny"]["llm"])
+  params = models.llm_params(model)
+  cache = models.full_cache(model, params, batch=1, context=16, spare=8)
+  assert models.decode_from_cache(model, params, cache, tokens=8) > 0
+
+
 @pytest.mark.long
 def test_the_gpu_benchmark_runs_tiny_sizes_on_a_cpu(tmp_path):
-  groups = ["--only", "answer", "--seconds", "300"]
+  groups = ["--only", "answer,llm", "--seconds", "400"]
   command_line = ["benchmarks/gpu.sh", "--size", "tiny", "--platform", "cpu", *groups]
   out = tmp_path / "gpu.json"
   subprocess.run([*command_line, "--out", str(out)], check=True, env=_environment())
@@ -87,6 +97,7 @@ def test_the_gpu_benchmark_runs_tiny_sizes_on_a_cpu(tmp_path):
   works = {(figure["side"], figure["work"]) for figure in figures}
   assert ("filax", "answer about 16 frames") in works
   assert ("torch", "answer about 16 frames") in works
+  assert ("filax", "decode after 64, batch 2") in works
 
 
 def _environment():

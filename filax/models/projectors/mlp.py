@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from filax.models.layers import Dense, float_types
 from filax.models.roles import Grid, Projector
 from filax.ops import pooling
+from filax.ops.gelu import gelu
 
 NEWLINES = ("one_token", "grid", "frame", "none")  # After the video, each row, each group, nowhere.
 
@@ -57,7 +58,7 @@ class MLP(nn.Module, Projector):
 
   def mlp(self, x: Float[Array, "*b E"]) -> Float[Array, "*b D"]:
     """linear_2(gelu(linear_1(x))), GELU with erf."""
-    hidden = nn.gelu(self.linear_1(x), approximate=False)
+    hidden = gelu(self.linear_1(x))
     return self.linear_2(hidden)
 
   def pool(self, x: Float[Array, "B G N D"], grid: Grid) -> Float[Array, "B G n D"]:
