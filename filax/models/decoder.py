@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from filax.models import visual_dropout
-from filax.models.layer_cache import Cache
+from filax.models.layer_cache import Cache, device_slots
 from filax.models.layers import Embed, Head, RMSNorm, float_types
 from filax.models.roles import LLM
 from filax.models.stack import Stack
@@ -230,12 +230,13 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     slots: int,
     layers: int | None = None,
   ) -> Cache:
-    """A cache of `slots` places for `layers` layers (default: all).
+    """A cache of at least `slots` places for `layers` layers (default: all).
 
     The layers are stacked in one array, or are separate arrays, as in the parameters
     (filax.models.stack.Stack). Outside of `apply`, they are stacked.
     """
     layers = layers or self.depth
+    slots = device_slots(slots)
     length = jnp.zeros((batch,), jnp.int32)
     if self.scope is None or not self.stack.apart:
       stacked = jnp.zeros((layers, batch, self.kv_heads, slots, self.head_dim), self.dtype)

@@ -18,6 +18,20 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from filax.ops.attention.device import device_in_use
+
+_GPU_TILE = 128  # Keys that a matrix product on a GPU reads together.
+
+
+def device_slots(slots: int) -> int:
+  """The slots to allocate for `slots` tokens: whole tiles on a GPU.
+
+  With another number, XLA copies and pads keys and values for every token.
+  """
+  if device_in_use().platform != "gpu":
+    return slots
+  return -(-slots // _GPU_TILE) * _GPU_TILE
+
 
 @struct.dataclass
 class Cache:

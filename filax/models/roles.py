@@ -274,7 +274,7 @@ class LLM(Protocol):
 
   @abstractmethod
   def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Any:
-    """A cache of `slots` places for `layers` layers (default: all).
+    """A cache of at least `slots` places for `layers` layers (default: all).
 
     Its field `length` [B] counts the tokens of each row.
     """

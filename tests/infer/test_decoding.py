@@ -9,8 +9,10 @@ import pytest
 from filax.infer import decoding
 from filax.infer.encode_long import weight_digests
 from filax.infer.generate import generate, stream
+from filax.models import layer_cache
 from filax.models.components import build_video_lm
 from filax.models.layers_apart import layers_apart
+from filax.ops.attention.device import Device
 from filax.spec import TEXT
 from filax.testing import tiny_checkpoint
 
@@ -60,6 +62,15 @@ def test_layers_apart_give_the_same_tokens(model, params):
   options = dict(max_new_tokens=20, lengths=LENGTHS)
   apart = layers_apart(params)
   assert generate(model, apart, prompts(3, 14, 9), **options).tokens == GREEDY
+
+
+@pytest.mark.parametrize("platform, slots", [("cpu", 130), ("tpu", 130), ("gpu", 256)])
+def test_a_gpu_gets_whole_tiles_of_slots(model, params, monkeypatch, platform, slots):
+  """Else XLA for GPUs pads keys and values for every token."""
+  monkeypatch.setattr(layer_cache, "device_in_use", lambda: Device(platform, (9, 0)))
+  for arranged in (params, layers_apart(params)):
+    cache = model.apply({"params": arranged}, 2, (130,), method="empty_cache")
+    assert cache.slots == slots
 
 
 @pytest.mark.parametrize("arrange", [dict, layers_apart], ids=["stacked", "apart"])
