@@ -235,7 +235,7 @@ def facts_lines(numbers: StudyNumbers) -> list[str]:
     lines.append(numbers.design.note)
   asked = _question_count(numbers.entries)
   if asked:
-    lines.append(f"Up to {asked} questions a column, {numbers.seeds} seeds.")
+    lines.append(f"Up to {asked} questions a column, {seeds_text(numbers)}.")
   if names := commits(numbers):
     lines.append(f"Code: {', '.join(names) or 'of no commit'}.")
     lines.append(f"Device: {', '.join(devices(numbers))}.")
@@ -244,6 +244,17 @@ def facts_lines(numbers: StudyNumbers) -> list[str]:
   if numbers.outdated:
     lines.append(f"Of another config, and not counted: {', '.join(numbers.outdated)}.")
   return lines
+
+
+def seeds_text(numbers: StudyNumbers) -> str:
+  """"3 seeds", or how many of them there are so far."""
+  if not any(cell.run for cell in numbers.design.cells.values()):
+    return "one checkpoint"
+  finished = numbers.finished_seeds
+  if finished >= numbers.seeds:
+    return f"{numbers.seeds} seeds"
+  text = f"{finished} of {numbers.seeds} seeds"
+  return text if finished > 1 else f"{text}; one seed decides nothing"
 
 
 def _question_count(entries: Sequence[TableEntry]) -> int:

@@ -62,6 +62,11 @@ class StudyNumbers:
     raise KeyError((cell, column))
 
   @property
+  def finished_seeds(self) -> int:
+    """The number of seeds with a result of any cell."""
+    return len({result.seed for results in self.cells.values() for result in results})
+
+  @property
   def missing(self) -> list[str]:
     """Cells that have no result, or fewer seeds than asked for."""
     names = []
@@ -149,7 +154,10 @@ def _judge(
   cells: Mapping[str, Sequence[CellResult]],
   reader: StudyReader,
 ) -> ContrastVerdict:
-  """The verdict on a claim, paired by seed and question."""
+  """The verdict on a claim, paired by seed and question.
+
+  One seed of a trained model decides nothing, since another seed may give another order.
+  """
   column = design.columns[contrast.column]
   pairs = []
   for above, below in paired_by_seed(cells[contrast.higher], cells[contrast.lower]):
@@ -162,7 +170,10 @@ def _judge(
   if difference.has_interval:
     one_answer = 1 / (difference.seeds * difference.questions)
     smallest = max(difference.smallest_difference, one_answer)
-  return ContrastVerdict(contrast, verdict_on(difference), difference, smallest, published)
+  verdict = verdict_on(difference)
+  if difference.seeds == 1 and design.cells[contrast.higher].run:
+    verdict = UNDECIDED
+  return ContrastVerdict(contrast, verdict, difference, smallest, published)
 
 
 def paired_by_seed(

@@ -104,6 +104,26 @@ def test_verdicts_follow_the_interval(folder):
   assert second.published is None
 
 
+@pytest.mark.parametrize(
+  ("source", "verdict", "words"),
+  [
+    (dict(run="r"), "undecided", "1 of 2 seeds; one seed decides nothing"),
+    (dict(checkpoint="x"), "agrees", "one checkpoint"),
+  ],
+)
+def test_one_seed_decides_only_about_a_checkpoint(folder, source, verdict, words):
+  """The variation between seeds is unknown; a checkpoint has none."""
+  rng = np.random.default_rng(0)
+  design = read_design(config(cells=(("a", source), ("b", source | dict(dropout="off")))))
+  low = rng.uniform(size=400) < 0.4
+  write(folder, "b", 0, low)
+  write(folder, "a", 0, low | (rng.uniform(size=400) < 0.5))
+  numbers = numbers_of(folder, design)
+  assert numbers.verdicts[0].difference.low > 0
+  assert numbers.verdicts[0].verdict == verdict
+  assert words in study_report.markdown(numbers)
+
+
 def test_without_a_difference_it_is_undecided_and_says_what_it_could_see(folder):
   rng = np.random.default_rng(1)
   design = read_design(config())
