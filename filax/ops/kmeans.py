@@ -93,8 +93,14 @@ def update(
   """One Lloyd step: every centre becomes the mean of its frames.
 
   Empty clusters first take a frame (see `assign`). A centre that still has no frame does not move.
+  Distances are computed only if a cluster is empty, unless `jax.vmap` makes both cases one.
   """
-  owner, _ = assign(x, mask, centers)
+  owner = nearest(x, centers)
+  owner = lax.cond(
+    clusters_with_frames(owner, mask, centers.shape[0]).all(),
+    lambda: owner,
+    lambda: fill_empty(x, mask, centers, owner)[0],
+  )
   member = jax.nn.one_hot(owner, centers.shape[0])  # [T C]
   member = member * mask[:, None]
   total = jnp.einsum("TC,TD->CD", member, x, precision=EXACT)
@@ -117,12 +123,20 @@ def assign(
 
     owner = [0 0 0 2], distance = [1 5 2 0], cluster 1 is empty  ->  owner = [0 1 0 2]
   """
-  owner = nearest(x, centers)
+  return fill_empty(x, mask, centers, nearest(x, centers))
+
+
+def fill_empty(
+  x: Float[Array, "T D"],
+  mask: Bool[Array, "T"],
+  centers: Float[Array, "C D"],
+  owner: Int[Array, "T"],
+) -> tuple[Int[Array, "T"], Float[Array, "T"]]:
+  """`assign`, given the nearest centre of every frame."""
   distance = jnp.square(x - centers[owner]).sum(-1)
   clusters = centers.shape[0]
   frames = x.shape[0]
-  has_frame = jnp.zeros(clusters, bool).at[owner].max(mask)
-  empty = ~has_frame
+  empty = ~clusters_with_frames(owner, mask, clusters)
   size = jnp.square(x).sum(-1)
   movable = mask & (distance > _SAME * size)
   candidates = jnp.where(movable, distance, -1)
@@ -138,6 +152,13 @@ def assign(
   owner = owner.at[taken].set(cluster, mode="drop")
   distance = distance.at[taken].set(0, mode="drop")
   return owner, distance
+
+
+def clusters_with_frames(
+  owner: Int[Array, "T"], mask: Bool[Array, "T"], clusters: int
+) -> Bool[Array, "C"]:
+  """Whether each cluster has a real frame."""
+  return jnp.zeros(clusters, bool).at[owner].max(mask)
 
 
 def nearest(

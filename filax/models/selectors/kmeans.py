@@ -53,7 +53,10 @@ class KMeans(nn.Module, Selector):
       return gather(tokens, mask, index)
     means = jax.lax.stop_gradient(tokens).mean(2, dtype=jnp.float32)  # Eq. 1
     means = constrain(means, "batch - -")
-    index = jax.vmap(self.pick)(means, mask)
+    if len(means) == 1:  # Of a single video, no round computes what it does not need.
+      index = self.pick(means[0], mask[0])[None]
+    else:
+      index = jax.vmap(self.pick)(means, mask)
     return gather(tokens, mask, index)
 
   def pick(
