@@ -15,6 +15,8 @@ os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/programs")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Of torch: its second thread mostly waits for the first, at full speed.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from absl import flags
 import hypothesis

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same rows on any mesh: the losses, gradients and parameters of one device, and no leak."""
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import optax
 import pytest
 
 from filax.models.components import dims_table
+from filax.ops import losses
 from filax.parallel import mesh, rules
 from filax.parallel.rules import leaf_path
 from filax.testing import packed_rows
@@ -31,6 +34,7 @@ RUNS = [
 ]
 ON_ONE_DEVICE = [(name, "one device") for name in CONFIGS]
 RATE, STEPS = 0.05, 3
+CHANGED = 2  # The segment of the sample that is changed.
 
 
 @functools.cache
@@ -52,37 +56,71 @@ def laid(config, params, sizes):
 
 def gradient(model, learnt):
   """A step of SGD on the mean loss, for all but the encoder, which is frozen: (parameters, frozen,
-  batch) -> (loss, gradient, parameters). Parameters lie as those given, so it compiles once."""
-  loss = step.make_loss(model, "token_mean", chunk=32)
+  batch) -> (loss, gradient, parameters, (hidden states, segments)). Parameters lie as those given,
+  so it compiles once."""
 
   def mean(learnt, frozen, batch):
-    total, sums = loss(optim.merge_params(learnt, frozen), batch, jax.random.key(0))
-    return total / sums["count"]
+    params = optim.merge_params(learnt, frozen)
+    hidden, rows = step.hidden_states(model, params, batch, jax.random.key(0))
+    head = model.apply({"params": params}, method="head")
+    nll, _ = losses.cross_entropy(hidden, head, rows["targets"], chunk=32, vocab=model.vocab)
+    total, count = losses.token_mean(nll, rows["loss_mask"])
+    return total / count, (hidden, rows["segment_ids"])
 
   @functools.partial(
-    jax.jit, out_shardings=(None, None, jax.tree.map(lambda x: x.sharding, learnt))
+    jax.jit, out_shardings=(None, None, jax.tree.map(lambda x: x.sharding, learnt), None)
   )
   def run(learnt, frozen, batch):
-    loss, slope = jax.value_and_grad(mean)(learnt, frozen, batch)
-    return loss, slope, jax.tree.map(lambda p, g: p - RATE * g, learnt, slope)
+    (loss, seen), slope = jax.value_and_grad(mean, has_aux=True)(learnt, frozen, batch)
+    return loss, slope, jax.tree.map(lambda p, g: p - RATE * g, learnt, slope), seen
 
   return run
 
 
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """What SGD gave, and AdamW over the same gradients."""
+
+  losses: list[float]
+  slopes: Any  # The first gradient.
+  params: Any  # After SGD.
+  adam: Any  # After AdamW.
+  seen: tuple[np.ndarray, np.ndarray]  # The first hidden states, and their segments.
+  seen_otherwise: tuple[np.ndarray, np.ndarray]  # The same for the changed batch.
+
+
 @functools.cache
-def trained(name: str, where: str):
-  """Losses of SGD, the first gradient, the parameters after SGD, and after AdamW."""
+def trained(name: str, where: str) -> Training:
+  """Trains a config on a mesh."""
   model, params, batch = made(name)
   layout, params = laid(CONFIGS[name], params, MESHES.get(where))
   frozen = {"encoder": params.pop("encoder")}
   with jax.set_mesh(layout) if layout else jax.default_device(jax.devices()[0]):
-    batch = batches.place_batch(batch, layout) if layout else batch
-    run, losses, slopes = gradient(model, params), [], []
+
+    def place(b):
+      return batches.place_batch(b, layout) if layout else b
+
+    run = gradient(model, params)
+    seen_otherwise = jax.device_get(run(params, frozen, place(changed(batch)))[-1])
+    batch = place(batch)
+    found, slopes, seen = [], [], []
     for _ in range(STEPS):
-      loss, slope, params = run(params, frozen, batch)
-      losses.append(float(loss))
+      loss, slope, params, hidden = run(params, frozen, batch)
+      found.append(float(loss))
       slopes.append(jax.device_get(slope))
-  return losses, slopes[0], jax.device_get(params), jax.device_get(adamw(slopes))
+      seen.append(jax.device_get(hidden))
+  adam = jax.device_get(adamw(slopes))
+  return Training(found, slopes[0], jax.device_get(params), adam, seen[0], seen_otherwise)
+
+
+def changed(batch):
+  """A batch with one other word and one other frame in a sample."""
+  other = {key: x.copy() for key, x in batch.items()}
+  mine = np.flatnonzero(batch["segment_ids"][0] == CHANGED)
+  other["tokens"][0, mine[-3]] += 1
+  frames = np.flatnonzero(batch["frame_segment_ids"][0] == CHANGED)
+  other["frames"][0, frames[1]] ^= 255
+  return other
 
 
 @jax.jit
@@ -110,52 +148,35 @@ def apart(have, want, floor=0.0):
 
 @pytest.mark.parametrize("name, where", RUNS)
 def test_a_mesh_trains_as_one_device(name, where, record_property):
-  losses, slopes, params, adam = trained(name, where)
-  one_losses, one_slopes, one_params, one_adam = trained(name, "one device")
-  np.testing.assert_allclose(losses, one_losses, rtol=1e-5)
-  whole = float(optax.tree.norm(one_slopes))
-  assert whole > 0.1 and one_losses[-1] < one_losses[0]
-  for path, far in apart(slopes, one_slopes, 1e-6 * whole).items():
+  have, want = trained(name, where), trained(name, "one device")
+  np.testing.assert_allclose(have.losses, want.losses, rtol=1e-5)
+  whole = float(optax.tree.norm(want.slopes))
+  assert whole > 0.1 and want.losses[-1] < want.losses[0]
+  for path, far in apart(have.slopes, want.slopes, 1e-6 * whole).items():
     assert far <= 1e-5, (path, far)
-  for path, far in apart(params, one_params).items():
+  for path, far in apart(have.params, want.params).items():
     assert far <= 1e-5, (path, far)
   # AdamW divides by the size of a gradient, so rounding counts as much as signal where it is tiny.
   worst = max(
     np.abs(a - b).max()
-    for a, b in zip(jax.tree.leaves(adam), jax.tree.leaves(one_adam), strict=True)
+    for a, b in zip(jax.tree.leaves(have.adam), jax.tree.leaves(want.adam), strict=True)
   )
   record_property("largest difference of a parameter after AdamW, in steps", float(worst) / 1e-3)
 
 
 @pytest.mark.parametrize("name, where", [*ON_ONE_DEVICE, *RUNS])
 def test_samples_of_a_row_do_not_see_each_other(name, where):
-  """One word and one frame of a sample change: no logit of any other sample does, in any bit."""
-  model, params, batch = made(name)
-  layout, params = laid(CONFIGS[name], params, MESHES.get(where))
-  other = {key: x.copy() for key, x in batch.items()}
-  mine = np.flatnonzero(batch["segment_ids"][0] == 2)
-  other["tokens"][0, mine[-3]] += 1
-  frames = np.flatnonzero(batch["frame_segment_ids"][0] == 2)
-  other["frames"][0, frames[1]] ^= 255
-  with jax.set_mesh(layout) if layout else jax.default_device(jax.devices()[0]):
-    run = jax.jit(functools.partial(hidden, model))
-
-    def place(b):
-      return batches.place_batch(b, layout) if layout else b
-
-    (have, segments), (want, _) = (jax.device_get(run(params, place(b))) for b in (other, batch))
+  """One word and one frame of a sample change: no hidden state of any other sample does, in any
+  bit, in the program that trains."""
+  found = trained(name, where)
+  want, segments = found.seen
+  have, _ = found.seen_otherwise
   assert segments.shape == want.shape[:2]
-  changed = (have != want).any(-1)
+  differ = (have != want).any(-1)
   touched = np.zeros_like(segments)
-  touched[0] = segments[0] == 2
-  assert not changed[touched == 0].any()
-  assert changed[touched > 0].any()
-
-
-def hidden(model, params, batch):
-  """(hidden states of what is left of the rows, their segments)."""
-  found, left = step.hidden_states(model, params, batch, jax.random.key(0))
-  return found, left["segment_ids"]
+  touched[0] = segments[0] == CHANGED
+  assert not differ[touched == 0].any()
+  assert differ[touched > 0].any()
 
 
 def test_the_rows_hold_what_they_should():

@@ -18,7 +18,7 @@ from data_pipelines.synthesis import toy
 pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 24
+STEPS = 16
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_killed_runs_give_the_losses_of_one_that_was_not(folder, whole):
   assert [r["step"] for r in records(whole)] == list(range(1, STEPS + 1))
 
   moment = random.SystemRandom()
-  for low, high in ((1, 6), (7, 12)):  # Threads of the loader differ between the runs.
+  for low, high in ((1, 4), (5, 8)):  # Threads of the loader differ between the runs.
     process = start(folder, killed, f"--config.data.threads={low % 4 + 1}")
     reach(process, killed, moment.randint(low, high))
     time.sleep(moment.random() * 0.1)
@@ -113,7 +113,7 @@ def test_killed_runs_give_the_losses_of_one_that_was_not(folder, whole):
     assert process.returncode == -signal.SIGKILL
 
   process = start(folder, killed)
-  reach(process, killed, 15)
+  reach(process, killed, 10)
   process.send_signal(signal.SIGTERM)  # The polite way saves and ends well.
   said = finish(process)
   assert "Resuming at step" in said and "SIGTERM: saving" in said and "Stopped at step" in said
