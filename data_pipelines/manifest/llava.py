@@ -15,7 +15,8 @@ from data_pipelines.manifest import placement, shapes
 from data_pipelines.manifest.conversation import check_learned
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.json_text import LocatedRecord
-from data_pipelines.manifest.llava_media import MEDIA, check_text, empty_keys, media_timelines
+from data_pipelines.manifest.llava_media import check_text, media_timelines
+from data_pipelines.manifest.media_keys import MEDIA, empty_keys
 from data_pipelines.manifest.reader import (
   BadRecord,
   ManifestError,

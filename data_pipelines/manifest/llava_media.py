@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The media of a LLaVA-style record: keys and timelines."""
 
-from collections.abc import Mapping, Sequence
-import functools
-import math
-import re
+from collections.abc import Mapping
 from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.media_keys import MEDIA, PLURALS, check_media_keys, check_times
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.media import remote
 from data_pipelines.sample import Scene, Timeline
 
-MEDIA = ("image", "video", "scenes")
 LONGEST_PATH = 4096  # Characters, the limit of file systems.
-
-# Keys of other software: "videos", "Image", "video_path", "imageURL", "input_video" …
-_KIND = r"(video|image|img|picture|photo|media|gif|clip|scene)s?"
-_ABOUT = r"(path|file|filename|url|uri|link|dir|folder|list|id|name|src|source|input|local|abs|rel)"
-_NAMES_MEDIA = re.compile(rf"{_ABOUT}*{_KIND}{_ABOUT}*s?")
-_MEDIA_AGAIN = re.compile(r"(video|image|scene)s?", re.IGNORECASE)
 
 
 def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Timeline, ...]]:
@@ -27,19 +18,27 @@ def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Tim
 
   They are under one key of MEDIA, or under image and video, or there are none. Raises RecordError.
   """
-  filled = [key for key in MEDIA if record.get(key) not in (None, "", [])]
+  filled = [key for key in MEDIA if _filled_key(record, key)]
   if "scenes" in filled and len(filled) > 1:
     raise RecordError(f"has {' and '.join(filled)}; use one of them (scenes can mix kinds)")
   check_media_keys(record, filled)
   timelines = {}
   for key in filled:
-    timelines[key] = _timelines(record, key, root)
+    timelines[key] = _timelines(record[_filled_key(record, key)], key, record, root)
+  check_times(record, [timeline for listed in timelines.values() for timeline in listed])
   return timelines
 
 
-def empty_keys(record: Mapping[str, Any]) -> list[str]:
-  """The media keys of a record without content."""
-  return [key for key in record if _names_media(key) and _is_empty(record[key])]
+def _filled_key(record: Mapping[str, Any], key: str) -> str:
+  """The key of MEDIA itself, or its plural, that has media; "" if none has.
+
+  Raises RecordError if both have some.
+  """
+  names = (key, PLURALS[key]) if key in PLURALS else (key,)
+  filled = [name for name in names if record.get(name) not in (None, "", [])]
+  if len(filled) > 1:
+    raise RecordError(f"has {filled[1]} and {filled[0]}; name all media in one of them")
+  return filled[0] if filled else ""
 
 
 def check_text(text: str, where: str) -> None:
@@ -52,50 +51,7 @@ def check_text(text: str, where: str) -> None:
     raise RecordError(f"has {where} that is not UTF-8") from None
 
 
-def check_media_keys(
-  record: Mapping[str, Any], filled: Sequence[str], read: Sequence[str] = MEDIA
-) -> None:
-  """Raises RecordError for media under keys that are not read.
-
-  `filled`: what shows the media of the record. `read`: the keys that its format reads.
-  """
-  keys = f"{', '.join(read[:-1])} or {read[-1]}"
-  for key, value in record.items():
-    if key in read or _is_empty(value):
-      continue
-    if not filled and _names_media(key):
-      raise RecordError(
-        f"has its media in {_entry(key, value)}, which is not read; name them in {keys}"
-      )
-    if filled and _MEDIA_AGAIN.fullmatch(key):
-      raise RecordError(
-        f"has {' and '.join(filled)} and {_entry(key, value)}, which is not read; name all media "
-        f"in {keys}"
-      )
-
-
-def _entry(key: str, value: Any) -> str:
-  """An excerpt of a record's entry, for messages."""
-  return f"{excerpt(key)}: {excerpt(value)}"
-
-
-@functools.lru_cache(maxsize=1000)  # The records of a manifest have the same few keys.
-def _names_media(key: str) -> bool:
-  letters = re.sub(r"[^a-z]", "", key.lower())
-  return _NAMES_MEDIA.fullmatch(letters) is not None
-
-
-def _is_empty(value: Any) -> bool:
-  """Whether a value is empty, like the empty columns of a table."""
-  if isinstance(value, str):
-    return not value.strip()
-  if isinstance(value, float):
-    return math.isnan(value)
-  return value is None or value is False or value in ([], {})
-
-
-def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline, ...]:
-  value = record[key]
+def _timelines(value: Any, key: str, record: Mapping[str, Any], root: str) -> tuple[Timeline, ...]:
   timelines: list[Timeline] = []
   if key == "scenes":
     groups = value if isinstance(value, list) and isinstance(value[0], list) else [value]

@@ -22,7 +22,8 @@ from data_pipelines.manifest.conversation import (
   video_timeline,
 )
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.llava_media import check_media_keys, parts_of_videos
+from data_pipelines.manifest.llava_media import parts_of_videos
+from data_pipelines.manifest.media_keys import check_media_keys, check_times
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import IMAGE, VIDEO, Sample, Timeline
 
@@ -66,6 +67,7 @@ def parse_messages(
   placed = _placed(turns, queues, root, report)
   sample = conversation_sample(record, placed, origin, report)
   check_media_keys(record, ["media"] if sample.media else [], MEDIA_KEYS)
+  check_times(record, sample.media)
   return sample
 
 

@@ -20,9 +20,9 @@ import weakref
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipelines.manifest import options
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
+from data_pipelines.manifest.media_keys import TEXTS
 from data_pipelines.manifest.report import ManifestError, RecordError
 from data_pipelines.media.file_part import FilePart
 from data_pipelines.media.kept_tables import LARGEST_HELD, Batches, KeptTables
@@ -32,14 +32,6 @@ _CHUNK = 512  # Rows that become Python objects at a time.
 _GROUPS = 4096  # Row groups kept, of all files together.
 _MEMORY = 128 << 20  # Bytes of those in memory.
 _DISK = 4 << 30  # Bytes of those in mapped files.
-# Columns that readers of records take texts from, or turns, whose bytes would be lost.
-_TEXTS = frozenset(
-  (
-    *("system", "conversations", "messages", "history", *options.KEYS),
-    *("query", "response", "question", "answer", "caption", "text"),
-    *("events", "sentence", "sentences"),
-  )
-)
 
 _kept = KeptTables(_GROUPS, _MEMORY, _DISK)
 _open_rows: "weakref.WeakKeyDictionary[BinaryIO, ParquetRecords]" = weakref.WeakKeyDictionary()
@@ -63,7 +55,7 @@ class ParquetRecords:
     for field in self.rows.schema:
       if not self.rows.leaves_of(field.name):
         continue
-      if field.name in _TEXTS:
+      if field.name in TEXTS:
         self._texts.append(field.name)
       elif _is_medium(field.type):
         self._media.append(field.name)
