@@ -195,12 +195,13 @@ def _without_turns(record: Mapping[str, Any]) -> str:
   It may be a whole file: records under a key, records by their ids, or a mixture of LLaVA's.
   """
   for key, value in record.items():
-    if isinstance(value, Mapping) and TURNS & value.keys():
+    if _is_record(value):
       return (
-        f"is not a record: its keys, such as {excerpt(key)}, name records; save these as an array"
+        f"is not a record: its keys, such as {excerpt(key)}, name records; save these as an array, "
+        "each with the name of its medium"
       )
     entry = value[0] if isinstance(value, list) and value else None
-    if isinstance(entry, Mapping) and TURNS & entry.keys():
+    if _is_record(entry):
       return (
         f"is not a record: its key {excerpt(key)} holds {len(value)} records: save that list alone"
       )
@@ -211,6 +212,13 @@ def _without_turns(record: Mapping[str, Any]) -> str:
     "has no conversations, no messages, no question and answer of text, no caption of a medium; "
     f"its keys are {keys if record else 'none'}"
   )
+
+
+def _is_record(value: Any) -> bool:
+  """Whether a value looks like a record of any format."""
+  if not isinstance(value, Mapping):
+    return False
+  return bool(TURNS & value.keys()) or shapes.other_reader(value) is not None
 
 
 def _check_answers(turns: Iterable[Turn]) -> None:

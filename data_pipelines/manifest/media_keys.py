@@ -18,8 +18,8 @@ PLURALS = {"image": "images", "video": "videos"}
 TEXTS = frozenset(
   (
     *("system", "conversations", "messages", "history", *options.KEYS),
-    *("query", "response", "question", "answer", "caption", "text"),
-    *("events", "sentence", "sentences"),
+    *("query", "response", "question", "answer", "q", "a", "caption", "text"),
+    *("events", "sentence", "sentences", "QA", "problem", "process", "solution"),
   )
 )
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from data_pipelines.packing.unused_files import DAYS
+from data_pipelines.unused_files import DAYS
 from filax.testing import corpora, manifests
 
 
