@@ -17,6 +17,7 @@ from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.llava_media import check_text, media_timelines
 from data_pipelines.manifest.media_keys import MEDIA, empty_keys
+from data_pipelines.manifest.messages import MEDIA_KEYS
 from data_pipelines.manifest.reader import (
   BadRecord,
   ManifestError,
@@ -190,9 +191,21 @@ def _system_turns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _without_turns(record: Mapping[str, Any]) -> str:
-  """The error message for an object of no known format.
+  """The error message for an object of no known format."""
+  reason = "" if any(map(record.get, MEDIA_KEYS)) else _whole_file(record)
+  if reason:
+    return reason
+  keys = excerpt(", ".join(map(str, record)), 200)
+  return (
+    "has no conversations, no messages, no question and answer of text, no caption of a medium; "
+    f"its keys are {keys if record else 'none'}"
+  )
 
-  It may be a whole file: records under a key, records by their ids, or a mixture of LLaVA's.
+
+def _whole_file(record: Mapping[str, Any]) -> str:
+  """The error message for an object that is a whole file, else "".
+
+  It may be records under a key, records by their ids, or a mixture of LLaVA's.
   """
   for key, value in record.items():
     if _is_record(value):
@@ -207,11 +220,7 @@ def _without_turns(record: Mapping[str, Any]) -> str:
       )
     if isinstance(entry, Mapping) and "json_path" in entry:
       return "is a mixture of LLaVA-OneVision: name its manifests in config.data.train"
-  keys = excerpt(", ".join(map(str, record)), 200)
-  return (
-    "has no conversations, no messages, no question and answer of text, no caption of a medium; "
-    f"its keys are {keys if record else 'none'}"
-  )
+  return ""
 
 
 def _is_record(value: Any) -> bool:

@@ -31,6 +31,8 @@ def parse_questions(
   messages = []
   previous = ""
   for number, entry in enumerate(record[LIST], 1):
+    if not isinstance(entry, Mapping):
+      raise RecordError(f"has question {number} {excerpt(entry)}, which is not an object")
     instruction = _text(entry, "i", number)
     question = _text(entry, "q", number)
     if not question:
@@ -48,10 +50,10 @@ def parse_questions(
   return parse_messages({**record, "messages": messages}, origin, root, report)
 
 
-def _text(entry: Any, key: str, number: int) -> str:
+def _text(entry: Mapping[str, Any], key: str, number: int) -> str:
   """The text of a question's key, "" if it is empty."""
-  value = entry.get(key) if isinstance(entry, Mapping) else entry
-  if value is None and isinstance(entry, Mapping):
+  value = entry.get(key)
+  if value is None:
     return ""
   if not isinstance(value, str):
     raise RecordError(f"has question {number} {excerpt(entry)} without texts in q and a")

@@ -27,10 +27,10 @@ def other_reader(record: Mapping[str, Any]) -> RecordReader | None:
     return parse_messages
   if has_questions(record):
     return parse_questions
+  if has_pair(record):  # Times beside it may be those of the evidence for its answer.
+    return parse_pair
   if is_grounding(record):
     return parse_grounding
-  if has_pair(record):
-    return parse_pair
   if has_solution(record):
     return parse_solution
   if has_caption(record):
