@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The media of a LLaVA-style record: keys and timelines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import re
 from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
@@ -11,6 +12,7 @@ from data_pipelines.media import remote
 from data_pipelines.sample import Scene, Timeline
 
 LONGEST_PATH = 4096  # Characters, the limit of file systems.
+_PICTURE = re.compile(r".*\.(jpe?g|png|webp|bmp|tiff?)", re.IGNORECASE)
 
 
 def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Timeline, ...]]:
@@ -64,6 +66,7 @@ def _timelines(value: Any, key: str, record: Mapping[str, Any], root: str) -> tu
       picture = Scene(medium_path(path, root, key), "image")
       timelines.append((picture,))
     return tuple(timelines)
+  check_videos(paths)
   starts, ends = parts_of_videos(record, len(paths))
   for path, start, end in zip(paths, starts, ends, strict=True):
     t0 = optional_seconds(start, "start") or 0.0
@@ -71,6 +74,16 @@ def _timelines(value: Any, key: str, record: Mapping[str, Any], root: str) -> tu
     scene = checked_scene(path, root, key, t0=t0, t1=t1)
     timelines.append((scene,))
   return tuple(timelines)
+
+
+def check_videos(paths: Sequence[Any]) -> None:
+  """Raises RecordError for a list of pictures in place of a list of videos."""
+  pictures = [path for path in paths if isinstance(path, str) and _PICTURE.fullmatch(path)]
+  if len(pictures) == len(paths) > 1:
+    raise RecordError(
+      f"lists {len(paths)} pictures as videos, such as {excerpt(pictures[0])}; name their folder, "
+      "or list them inside of videos, [[...]], beside messages"
+    )
 
 
 def parts_of_videos(record: Mapping[str, Any], count: int) -> tuple[list[Any], list[Any]]:

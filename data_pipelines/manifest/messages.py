@@ -22,7 +22,7 @@ from data_pipelines.manifest.conversation import (
   video_timeline,
 )
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.llava_media import parts_of_videos
+from data_pipelines.manifest.llava_media import check_videos, parts_of_videos
 from data_pipelines.manifest.media_keys import check_media_keys, check_times
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import IMAGE, VIDEO, Sample, Timeline
@@ -76,6 +76,7 @@ def _videos(record: Mapping[str, Any], root: str) -> list[Timeline]:
   videos = _listed(record, "video")
   if not videos:
     return []
+  check_videos(videos)
   timelines = []
   for video, start, end in zip(videos, *parts_of_videos(record, len(videos)), strict=True):
     part = {"video": video}

@@ -103,6 +103,15 @@ def test_tags_of_plural_keys_take_from_their_own_list():
   assert sample.media == ((Scene("/media/a.mp4"),), (Scene("/media/b.png", "image"),))
 
 
+def test_pictures_are_no_list_of_videos():
+  for names in (["f/1.jpg", "f/2.jpg"], ["1.PNG"] * 9):
+    expected = f'lists {len(names)} pictures as videos, such as "{names[0]}"; name their folder'
+    assert reason(video=names).startswith(expected)
+    assert reason_of_pair(video=names).startswith(expected)
+  assert len(read("<video><video>", video=["a.mp4", "b.png"]).media) == 2
+  assert len(read(video="b.png").media) == 1
+
+
 TIME_KEYS = [
   "start_time",
   "end_time",
