@@ -203,7 +203,7 @@ def _without_turns(record: Mapping[str, Any]) -> str:
 
 
 def _whole_file(record: Mapping[str, Any]) -> str:
-  """The error message for an object that is a whole file, else "".
+  """The error message for a whole file, else "".
 
   It may be records under a key, records by their ids, or a mixture of LLaVA's.
   """

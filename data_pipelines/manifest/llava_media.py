@@ -32,7 +32,7 @@ def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Tim
 
 
 def _filled_key(record: Mapping[str, Any], key: str) -> str:
-  """The key of MEDIA itself, or its plural, that has media; "" if none has.
+  """The key that has media: `key`, its plural, or "".
 
   Raises RecordError if both have some.
   """
@@ -77,7 +77,7 @@ def _timelines(value: Any, key: str, record: Mapping[str, Any], root: str) -> tu
 
 
 def check_videos(paths: Sequence[Any]) -> None:
-  """Raises RecordError for a list of pictures in place of a list of videos."""
+  """Raises RecordError for pictures in place of several videos."""
   pictures = [path for path in paths if isinstance(path, str) and _PICTURE.fullmatch(path)]
   if len(pictures) == len(paths) > 1:
     raise RecordError(

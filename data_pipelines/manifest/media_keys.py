@@ -74,7 +74,7 @@ def check_media_keys(
 
 
 def check_times(record: Mapping[str, Any], timelines: Sequence[Timeline]) -> None:
-  """Raises RecordError for times of a video under keys that are not read.
+  """Raises RecordError for times under keys that are not read.
 
   Such a video would be shown as a whole. Nothing is raised if any part of a video is selected.
   """
@@ -120,7 +120,7 @@ def _holds_name(value: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-  """Whether a value is a time after the first second, or a list of times."""
+  """Whether a value is a time other than 0, or a list of times."""
   if isinstance(value, list):
     return any(map(_is_time, value[:_ENTRIES]))
   if isinstance(value, str):

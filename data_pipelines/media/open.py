@@ -162,7 +162,7 @@ def content_kind(media: Media) -> str:
 
 
 def check_plays(media: Media) -> None:
-  """Raises MediaError for an animated WebP, of which only a picture can be read."""
+  """Raises MediaError for an animated WebP, which only gives one picture."""
   with reported(media), _opened(media) as content:
     head = content.read(21)
   if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:] and head[20] & 2:

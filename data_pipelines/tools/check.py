@@ -167,7 +167,7 @@ def _fault(sample: Sample, probes: Mapping[str, Probe], unreadable: Mapping[str,
 
 
 def _why_not_played(media: str) -> str:
-  """The error of a picture that is used as a video, "" for none."""
+  """The error of a picture as a video, "" for none."""
   try:
     check_plays(media)
   except MediaError as error:
