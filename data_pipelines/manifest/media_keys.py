@@ -120,7 +120,7 @@ def _holds_name(value: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-  """Whether a value is a time other than 0, or a list of times."""
+  """Whether a value is one or several times, not all 0."""
   if isinstance(value, list):
     return any(map(_is_time, value[:_ENTRIES]))
   if isinstance(value, str):
