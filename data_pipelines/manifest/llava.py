@@ -16,7 +16,7 @@ from data_pipelines.manifest.conversation import check_learned
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.llava_media import check_text, media_timelines
-from data_pipelines.manifest.media_keys import MEDIA, empty_keys
+from data_pipelines.manifest.media_keys import MEDIA, check_turn_keys, empty_keys
 from data_pipelines.manifest.messages import MEDIA_KEYS
 from data_pipelines.manifest.reader import (
   BadRecord,
@@ -155,6 +155,7 @@ def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple
       raise RecordError(f"has turn {number} from {excerpt(turn.get('from'))}, not human or gpt")
     check_text(turn["value"], f"turn {number}")
     check_learned(turn, ROLES[turn["from"]], f"turn {number}")
+    check_turn_keys(turn, f"turn {number}")
     turns.append((ROLES[turn["from"]], turn["value"]))
   first = _first_after_system(turns)
   if first < len(turns) and turns[first][0] != "user":

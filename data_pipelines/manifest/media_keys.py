@@ -23,6 +23,8 @@ TEXTS = frozenset(
   )
 )
 
+_OF_TURNS = ("from", "value", "role", "content", "type", "text")
+
 # Keys of other software: "Image", "video_path", "imageURL", "input_video", "frame_paths" …
 _KIND = r"(video|vid|image|img|picture|photo|media|gif|clip|scene|keyframe|frame|youtube|movie)s?"
 _ABOUT = (
@@ -70,6 +72,18 @@ def check_media_keys(
       raise RecordError(
         f"has {' and '.join(filled)} and {_entry(key, value)}, which is not read; name all media "
         f"in {keys}"
+      )
+
+
+def check_turn_keys(turn: Mapping[str, Any], where: str) -> None:
+  """Raises RecordError for a medium beside the text of a turn or part."""
+  for key, value in turn.items():
+    if key in _OF_TURNS or _is_empty(value):
+      continue
+    if _names_media(key) or _holds_name(value):
+      raise RecordError(
+        f"has {where} with {_entry(key, value)}, which is not read; name media beside the turns, "
+        "or in parts of a message's content"
       )
 
 

@@ -103,6 +103,28 @@ def test_tags_of_plural_keys_take_from_their_own_list():
   assert sample.media == ((Scene("/media/a.mp4"),), (Scene("/media/b.png", "image"),))
 
 
+@pytest.mark.parametrize("medium", [{"images": ["a.png"]}, {"image": "a"}, {"file": "a.mp4"}])
+def test_media_beside_the_text_of_a_turn(medium):
+  answer = {"from": "gpt", "value": "b"}
+  forms = [
+    {"conversations": [{"from": "human", "value": "a", **medium}, answer]},
+    {
+      "messages": [
+        {"role": "user", "content": "a", **medium},
+        {"role": "assistant", "content": "b"},
+      ]
+    },
+  ]
+  for form in forms:
+    for beside in ({}, {"video": "b.mp4"}):
+      with pytest.raises(
+        llava.RecordError, match=r"has (turn|message) 1 with .* name media beside"
+      ):
+        llava.parse_record({**form, **beside}, "m.json:1")
+  turns = [{"from": "human", "value": "a", "image": None, "weight": 1.0}, answer]
+  assert llava.parse_record({"conversations": turns}, "m.json:1").media == ()
+
+
 def test_pictures_are_no_list_of_videos():
   for names in (["f/1.jpg", "f/2.jpg"], ["1.PNG"] * 9):
     expected = f'lists {len(names)} pictures as videos, such as "{names[0]}"; name their folder'

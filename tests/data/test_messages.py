@@ -238,6 +238,10 @@ BAD = {
     {"vid": "x", "query": "a", "relevant_windows": [[1, 2]]},
     'has events but neither video nor video_path; its keys are "vid, query, relevant_windows"',
   ),
+  "a medium in a text": (
+    messages([{"type": "text", "text": "Q", "image": "a.png"}]),
+    'has a text with "image": "a.png", which is not read; name media beside the turns',
+  ),
   "no question": ({"video": "a", "QA": []}, "has no question in QA"),
   "an empty question": ({"video": "a", "QA": [{"q": " ", "a": "b"}]}, "has question 1 without a"),
   "a question of a number": (
