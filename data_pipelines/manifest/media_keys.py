@@ -76,7 +76,7 @@ def check_media_keys(
 
 
 def check_turn_keys(turn: Mapping[str, Any], where: str) -> None:
-  """Raises RecordError for a medium beside the text of a turn or part."""
+  """Raises RecordError for a medium beside the text of a turn."""
   for key, value in turn.items():
     if key in _OF_TURNS or _is_empty(value):
       continue
