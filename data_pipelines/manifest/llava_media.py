@@ -20,14 +20,15 @@ def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Tim
 
   They are under one key of MEDIA, or under image and video, or there are none. Raises RecordError.
   """
-  filled = [key for key in MEDIA if _filled_key(record, key)]
+  names = {key: _filled_key(record, key) for key in MEDIA}
+  filled = [key for key in MEDIA if names[key]]
   if "scenes" in filled and len(filled) > 1:
     raise RecordError(f"has {' and '.join(filled)}; use one of them (scenes can mix kinds)")
   check_media_keys(record, filled)
   timelines = {}
   for key in filled:
-    timelines[key] = _timelines(record[_filled_key(record, key)], key, record, root)
-  check_times(record, [timeline for listed in timelines.values() for timeline in listed])
+    timelines[key] = _timelines(record[names[key]], key, record, root)
+  check_times(record, timelines.get("video", ()))
   return timelines
 
 
@@ -36,11 +37,13 @@ def _filled_key(record: Mapping[str, Any], key: str) -> str:
 
   Raises RecordError if both have some.
   """
-  names = (key, PLURALS[key]) if key in PLURALS else (key,)
-  filled = [name for name in names if record.get(name) not in (None, "", [])]
-  if len(filled) > 1:
-    raise RecordError(f"has {filled[1]} and {filled[0]}; name all media in one of them")
-  return filled[0] if filled else ""
+  plural = PLURALS.get(key, key)
+  is_filled = record.get(key) not in (None, "", [])
+  if plural == key or record.get(plural) in (None, "", []):
+    return key if is_filled else ""
+  if is_filled:
+    raise RecordError(f"has {plural} and {key}; name all media in one of them")
+  return plural
 
 
 def check_text(text: str, where: str) -> None:

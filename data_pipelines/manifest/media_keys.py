@@ -68,7 +68,7 @@ def check_media_keys(
       raise RecordError(
         f"has its media in {_entry(key, value)}, which is not read; name them in {keys}"
       )
-    if filled and _MEDIA_AGAIN.fullmatch(key):
+    if filled and _names_more_media(key):
       raise RecordError(
         f"has {' and '.join(filled)} and {_entry(key, value)}, which is not read; name all media "
         f"in {keys}"
@@ -77,6 +77,8 @@ def check_media_keys(
 
 def check_turn_keys(turn: Mapping[str, Any], where: str) -> None:
   """Raises RecordError for a medium beside the text of a turn."""
+  if len(turn) == 2:  # Its speaker and its text, as nearly everywhere.
+    return
   for key, value in turn.items():
     if key in _OF_TURNS or _is_empty(value):
       continue
@@ -113,6 +115,11 @@ def _entry(key: str, value: Any) -> str:
 @functools.lru_cache(maxsize=1000)  # The records of a manifest have the same few keys.
 def _names_media(key: str) -> bool:
   return _NAMES_MEDIA.fullmatch(_letters(key)) is not None
+
+
+@functools.lru_cache(maxsize=1000)
+def _names_more_media(key: str) -> bool:
+  return _MEDIA_AGAIN.fullmatch(key) is not None
 
 
 @functools.lru_cache(maxsize=1000)
