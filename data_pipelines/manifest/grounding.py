@@ -39,6 +39,9 @@ def parse_grounding(
 ) -> Sample:
   """A record of temporal grounding as a Sample. Raises RecordError."""
   video = record.get("video") or record.get("video_path")
+  if video is None:
+    keys = excerpt(", ".join(map(str, record)), 200)
+    raise RecordError(f"has events but neither video nor video_path; its keys are {keys}")
   if not isinstance(video, str):
     raise RecordError(f"has events but names its video by {excerpt(video)}, which is not a path")
   for key in ("start", "end"):

@@ -12,7 +12,7 @@ import threading
 from typing import Any, NamedTuple
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.report import RecordError, place_text
+from data_pipelines.manifest.report import ManifestError, RecordError, place_text
 from data_pipelines.manifest.text_window import TextWindow, byte_length, may_be_cut
 
 DEEPEST = 100  # Maximum nesting of lists and objects. Python's own limit depends on the caller.
@@ -125,6 +125,8 @@ def array_records(window: TextWindow) -> Iterator[LocatedRecord]:
       return
     try:
       element, end = _decoded(decoder, window, place)
+    except ManifestError:
+      raise
     except (ValueError, RecursionError) as error:
       reason = f"is not JSON, and the rest cannot be read: {window.message(error)}"
       yield counter.located(line, RecordError(reason), place, place)
@@ -255,6 +257,8 @@ def line_records(window: TextWindow) -> Iterator[LocatedRecord]:
       record, value_end = _decoded_line(decoder, window, place)
       end = _past(_BLANK, window, value_end)
       reason = _trailing(window, end)
+    except ManifestError:
+      raise
     except (ValueError, RecursionError) as error:
       end = value_end = place
       reason = f"is not JSON: {window.message(error, place, line)}"

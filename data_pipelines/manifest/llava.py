@@ -15,7 +15,9 @@ from data_pipelines.manifest import placement, shapes
 from data_pipelines.manifest.conversation import check_learned
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.json_text import LocatedRecord
-from data_pipelines.manifest.llava_media import MEDIA, check_text, empty_keys, media_timelines
+from data_pipelines.manifest.llava_media import check_text, media_timelines
+from data_pipelines.manifest.media_keys import MEDIA, check_turn_keys, empty_keys
+from data_pipelines.manifest.messages import MEDIA_KEYS
 from data_pipelines.manifest.reader import (
   BadRecord,
   ManifestError,
@@ -153,6 +155,7 @@ def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple
       raise RecordError(f"has turn {number} from {excerpt(turn.get('from'))}, not human or gpt")
     check_text(turn["value"], f"turn {number}")
     check_learned(turn, ROLES[turn["from"]], f"turn {number}")
+    check_turn_keys(turn, f"turn {number}")
     turns.append((ROLES[turn["from"]], turn["value"]))
   first = _first_after_system(turns)
   if first < len(turns) and turns[first][0] != "user":
@@ -189,27 +192,43 @@ def _system_turns(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _without_turns(record: Mapping[str, Any]) -> str:
-  """The error message for an object of no known format.
-
-  It may be a whole file: records under a key, records by their ids, or a mixture of LLaVA's.
-  """
-  for key, value in record.items():
-    if isinstance(value, Mapping) and TURNS & value.keys():
-      return (
-        f"is not a record: its keys, such as {excerpt(key)}, name records; save these as an array"
-      )
-    entry = value[0] if isinstance(value, list) and value else None
-    if isinstance(entry, Mapping) and TURNS & entry.keys():
-      return (
-        f"is not a record: its key {excerpt(key)} holds {len(value)} records: save that list alone"
-      )
-    if isinstance(entry, Mapping) and "json_path" in entry:
-      return "is a mixture of LLaVA-OneVision: name its manifests in config.data.train"
+  """The error message for an object of no known format."""
+  reason = "" if any(map(record.get, MEDIA_KEYS)) else _whole_file(record)
+  if reason:
+    return reason
   keys = excerpt(", ".join(map(str, record)), 200)
   return (
     "has no conversations, no messages, no question and answer of text, no caption of a medium; "
     f"its keys are {keys if record else 'none'}"
   )
+
+
+def _whole_file(record: Mapping[str, Any]) -> str:
+  """The error message for a whole file, else "".
+
+  It may be records under a key, records by their ids, or a mixture of LLaVA's.
+  """
+  for key, value in record.items():
+    if _is_record(value):
+      return (
+        f"is not a record: its keys, such as {excerpt(key)}, name records; save these as an array, "
+        "each with the name of its medium"
+      )
+    entry = value[0] if isinstance(value, list) and value else None
+    if _is_record(entry):
+      return (
+        f"is not a record: its key {excerpt(key)} holds {len(value)} records: save that list alone"
+      )
+    if isinstance(entry, Mapping) and "json_path" in entry:
+      return "is a mixture of LLaVA-OneVision: name its manifests in config.data.train"
+  return ""
+
+
+def _is_record(value: Any) -> bool:
+  """Whether a value looks like a record of any format."""
+  if not isinstance(value, Mapping):
+    return False
+  return bool(TURNS & value.keys()) or shapes.other_reader(value) is not None
 
 
 def _check_answers(turns: Iterable[Turn]) -> None:

@@ -2,24 +2,17 @@
 """The media of a LLaVA-style record: keys and timelines."""
 
 from collections.abc import Mapping, Sequence
-import functools
-import math
 import re
 from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.media_keys import MEDIA, PLURALS, check_media_keys, check_times
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.media import remote
 from data_pipelines.sample import Scene, Timeline
 
-MEDIA = ("image", "video", "scenes")
 LONGEST_PATH = 4096  # Characters, the limit of file systems.
-
-# Keys of other software: "videos", "Image", "video_path", "imageURL", "input_video" …
-_KIND = r"(video|image|img|picture|photo|media|gif|clip|scene)s?"
-_ABOUT = r"(path|file|filename|url|uri|link|dir|folder|list|id|name|src|source|input|local|abs|rel)"
-_NAMES_MEDIA = re.compile(rf"{_ABOUT}*{_KIND}{_ABOUT}*s?")
-_MEDIA_AGAIN = re.compile(r"(video|image|scene)s?", re.IGNORECASE)
+_PICTURE = re.compile(r".*\.(jpe?g|png|webp|bmp|tiff?)", re.IGNORECASE)
 
 
 def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Timeline, ...]]:
@@ -27,19 +20,30 @@ def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Tim
 
   They are under one key of MEDIA, or under image and video, or there are none. Raises RecordError.
   """
-  filled = [key for key in MEDIA if record.get(key) not in (None, "", [])]
+  names = {key: _filled_key(record, key) for key in MEDIA}
+  filled = [key for key in MEDIA if names[key]]
   if "scenes" in filled and len(filled) > 1:
     raise RecordError(f"has {' and '.join(filled)}; use one of them (scenes can mix kinds)")
   check_media_keys(record, filled)
   timelines = {}
   for key in filled:
-    timelines[key] = _timelines(record, key, root)
+    timelines[key] = _timelines(record[names[key]], key, record, root)
+  check_times(record, timelines.get("video", ()))
   return timelines
 
 
-def empty_keys(record: Mapping[str, Any]) -> list[str]:
-  """The media keys of a record without content."""
-  return [key for key in record if _names_media(key) and _is_empty(record[key])]
+def _filled_key(record: Mapping[str, Any], key: str) -> str:
+  """The key that has media: `key`, its plural, or "".
+
+  Raises RecordError if both have some.
+  """
+  plural = PLURALS.get(key, key)
+  is_filled = record.get(key) not in (None, "", [])
+  if plural == key or record.get(plural) in (None, "", []):
+    return key if is_filled else ""
+  if is_filled:
+    raise RecordError(f"has {plural} and {key}; name all media in one of them")
+  return plural
 
 
 def check_text(text: str, where: str) -> None:
@@ -52,50 +56,7 @@ def check_text(text: str, where: str) -> None:
     raise RecordError(f"has {where} that is not UTF-8") from None
 
 
-def check_media_keys(
-  record: Mapping[str, Any], filled: Sequence[str], read: Sequence[str] = MEDIA
-) -> None:
-  """Raises RecordError for media under keys that are not read.
-
-  `filled`: what shows the media of the record. `read`: the keys that its format reads.
-  """
-  keys = f"{', '.join(read[:-1])} or {read[-1]}"
-  for key, value in record.items():
-    if key in read or _is_empty(value):
-      continue
-    if not filled and _names_media(key):
-      raise RecordError(
-        f"has its media in {_entry(key, value)}, which is not read; name them in {keys}"
-      )
-    if filled and _MEDIA_AGAIN.fullmatch(key):
-      raise RecordError(
-        f"has {' and '.join(filled)} and {_entry(key, value)}, which is not read; name all media "
-        f"in {keys}"
-      )
-
-
-def _entry(key: str, value: Any) -> str:
-  """An excerpt of a record's entry, for messages."""
-  return f"{excerpt(key)}: {excerpt(value)}"
-
-
-@functools.lru_cache(maxsize=1000)  # The records of a manifest have the same few keys.
-def _names_media(key: str) -> bool:
-  letters = re.sub(r"[^a-z]", "", key.lower())
-  return _NAMES_MEDIA.fullmatch(letters) is not None
-
-
-def _is_empty(value: Any) -> bool:
-  """Whether a value is empty, like the empty columns of a table."""
-  if isinstance(value, str):
-    return not value.strip()
-  if isinstance(value, float):
-    return math.isnan(value)
-  return value is None or value is False or value in ([], {})
-
-
-def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline, ...]:
-  value = record[key]
+def _timelines(value: Any, key: str, record: Mapping[str, Any], root: str) -> tuple[Timeline, ...]:
   timelines: list[Timeline] = []
   if key == "scenes":
     groups = value if isinstance(value, list) and isinstance(value[0], list) else [value]
@@ -108,6 +69,7 @@ def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline
       picture = Scene(medium_path(path, root, key), "image")
       timelines.append((picture,))
     return tuple(timelines)
+  check_videos(paths)
   starts, ends = parts_of_videos(record, len(paths))
   for path, start, end in zip(paths, starts, ends, strict=True):
     t0 = optional_seconds(start, "start") or 0.0
@@ -115,6 +77,16 @@ def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline
     scene = checked_scene(path, root, key, t0=t0, t1=t1)
     timelines.append((scene,))
   return tuple(timelines)
+
+
+def check_videos(paths: Sequence[Any]) -> None:
+  """Raises RecordError for pictures in place of several videos."""
+  pictures = [path for path in paths if isinstance(path, str) and _PICTURE.fullmatch(path)]
+  if len(pictures) == len(paths) > 1:
+    raise RecordError(
+      f"lists {len(paths)} pictures as videos, such as {excerpt(pictures[0])}; name their folder, "
+      "or list them inside of videos, [[...]], beside messages"
+    )
 
 
 def parts_of_videos(record: Mapping[str, Any], count: int) -> tuple[list[Any], list[Any]]:

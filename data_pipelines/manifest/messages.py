@@ -22,7 +22,8 @@ from data_pipelines.manifest.conversation import (
   video_timeline,
 )
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.llava_media import check_media_keys, parts_of_videos
+from data_pipelines.manifest.llava_media import check_videos, parts_of_videos
+from data_pipelines.manifest.media_keys import check_media_keys, check_times, check_turn_keys
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import IMAGE, VIDEO, Sample, Timeline
 
@@ -66,6 +67,7 @@ def parse_messages(
   placed = _placed(turns, queues, root, report)
   sample = conversation_sample(record, placed, origin, report)
   check_media_keys(record, ["media"] if sample.media else [], MEDIA_KEYS)
+  check_times(record, sample.media)
   return sample
 
 
@@ -74,6 +76,7 @@ def _videos(record: Mapping[str, Any], root: str) -> list[Timeline]:
   videos = _listed(record, "video")
   if not videos:
     return []
+  check_videos(videos)
   timelines = []
   for video, start, end in zip(videos, *parts_of_videos(record, len(videos)), strict=True):
     part = {"video": video}
@@ -115,6 +118,7 @@ def _turn(message: Any, number: int) -> tuple[str, list[Any]]:
   if not isinstance(role, str) or role not in ROLES:
     raise RecordError(f"has message {number} from {excerpt(role)}, not user or assistant")
   check_learned(message, ROLES[role], f"message {number}")
+  check_turn_keys(message, f"message {number}")
   if message.get("tool_calls"):
     raise RecordError(f"has message {number} with tool_calls, which are not read")
   content = _checked_content(message.get("content"), f"message {number} with content")
@@ -166,6 +170,7 @@ def _text(part: Any) -> str:
   is_text = isinstance(part, Mapping) and part.get("type") in _TEXTS
   if not is_text or not isinstance(part.get("text"), str):
     raise RecordError(f"has the part {excerpt(part)}, which is not a text, image or video")
+  check_turn_keys(part, "a text")
   return part["text"]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import RecordError
-from data_pipelines.text.choices import LETTERS, choice_lines
+from data_pipelines.text.choices import LETTERS, choice_lines, option_lines
 
 KEYS = ("options", "choices", "candidates")
 _FEWEST = 2
@@ -50,6 +50,19 @@ def asked_with_options(record: Mapping[str, Any], question: str, answer: Any) ->
       f"options; {remedy}"
     )
   return question + choice_lines(options), letter
+
+
+def with_option_lines(record: Mapping[str, Any], question: str) -> str:
+  """A question with its options, and without a request for a letter.
+
+  Raises RecordError for options that are not read.
+  """
+  options = _listed_options(record)
+  if not options:
+    _check_other_keys(record, question)
+  if not options or _lists(question, options):
+    return question
+  return question + option_lines(options)
 
 
 def _listed_options(record: Mapping[str, Any]) -> list[str]:

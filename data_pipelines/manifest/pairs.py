@@ -3,6 +3,7 @@
 
   {"query": "<video>What happens?", "response": "A goal.", "videos": ["a.mp4"], "history": []}
   {"question": "What happens?", "answer": "A goal.", "video": "a.mp4"}
+  {"q": "What happens?", "a": "A goal.", "video": "a.mp4"}
   {"question": "Who wins?", "options": ["Red", "Blue"], "answer": "A", "video": "a.mp4"}
   {"image": "a.jpg", "caption": "A dog."}
 
@@ -18,7 +19,7 @@ from data_pipelines.manifest.options import asked_with_options, has_options
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import Sample
 
-PAIRS = (("query", "response"), ("question", "answer"))
+PAIRS = (("query", "response"), ("question", "answer"), ("q", "a"))
 CAPTIONS = ("caption", "text")
 # Keys of texts that belong to a question in some sets, as in ScienceQA. They are not read.
 UNREAD = ("context", "hint", "passage")

@@ -20,9 +20,9 @@ import weakref
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipelines.manifest import options
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
+from data_pipelines.manifest.media_keys import MEDIA, PLURALS, TEXTS
 from data_pipelines.manifest.report import ManifestError, RecordError
 from data_pipelines.media.file_part import FilePart
 from data_pipelines.media.kept_tables import LARGEST_HELD, Batches, KeptTables
@@ -32,14 +32,6 @@ _CHUNK = 512  # Rows that become Python objects at a time.
 _GROUPS = 4096  # Row groups kept, of all files together.
 _MEMORY = 128 << 20  # Bytes of those in memory.
 _DISK = 4 << 30  # Bytes of those in mapped files.
-# Columns that readers of records take texts from, or turns, whose bytes would be lost.
-_TEXTS = frozenset(
-  (
-    *("system", "conversations", "messages", "history", *options.KEYS),
-    *("query", "response", "question", "answer", "caption", "text"),
-    *("events", "sentence", "sentences"),
-  )
-)
 
 _kept = KeptTables(_GROUPS, _MEMORY, _DISK)
 _open_rows: "weakref.WeakKeyDictionary[BinaryIO, ParquetRecords]" = weakref.WeakKeyDictionary()
@@ -59,15 +51,21 @@ class ParquetRecords:
     self.rows = ParquetRows(io.BufferedReader(content), kept, version)
     self._name = path if "://" in path else os.path.abspath(path)
     self._media: list[str] = []  # Columns with bytes.
-    self._texts: list[str] = []  # Columns of texts that may hold bytes.
+    self._texts: list[str] = []  # Columns of texts, or names, that may hold bytes.
+    self._nested: list[str] = []  # Columns with bytes in places that are not read.
     for field in self.rows.schema:
       if not self.rows.leaves_of(field.name):
         continue
-      if field.name in _TEXTS:
+      if field.name in TEXTS:
         self._texts.append(field.name)
       elif _is_medium(field.type):
         self._media.append(field.name)
+      elif field.name in (*MEDIA, *PLURALS.values()):
+        self._texts.append(field.name)
+      else:
+        self._nested.append(field.name)
     self._lost: dict[int, str] = {}  # Row group -> a column of texts with bytes, or "".
+    self._holding: dict[tuple[int, str], bool] = {}  # Whether a row group has bytes in a column.
     self._decided: dict[tuple[int, str], bool | None] = {}  # See _all_or_none.
     self._lock = threading.Lock()
     self._following: list[Any] = []  # Records after the last one asked for, in reverse.
@@ -84,6 +82,7 @@ class ParquetRecords:
         f"has bytes in {lost}, where they are not read; write texts as strings, and media as a "
         "column of their own, such as images"
       )
+    nested = [column for column in self._nested if self._holds_bytes(group, column)]
     mixed = [column for column in self._media if self._whether_bytes(group, column) is None]
     listed: list[dict[str, Any]] = [{} for _ in range(begin, end)]
     present: dict[str, list[Any]] = {}
@@ -105,6 +104,8 @@ class ParquetRecords:
         if column in present:
           has_bytes = present[column][number]
         record[column] = self._named(row, column, values.get(column), has_bytes)
+      for column in nested:  # Named, so that a record without other media is bad.
+        record[column] = f"{self._name}#{row}/{column}"
       yield record
 
   def record(self, row: int) -> dict[str, Any]:
@@ -177,6 +178,12 @@ class ParquetRecords:
     return self._lost[group]
 
   def _holds_bytes(self, group: int, column: str) -> bool:
+    """Whether a row group has bytes in a column, found once."""
+    if (group, column) not in self._holding:
+      self._holding[group, column] = self._looks_for_bytes(group, column)
+    return self._holding[group, column]
+
+  def _looks_for_bytes(self, group: int, column: str) -> bool:
     for leaf in self.rows.leaves_of(column):
       nulls, values = self.rows.nulls(group, leaf)
       if nulls is not None and nulls < values:

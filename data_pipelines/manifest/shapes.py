@@ -7,6 +7,8 @@ from typing import Any
 from data_pipelines.manifest.grounding import is_grounding, parse_grounding
 from data_pipelines.manifest.messages import parse_messages
 from data_pipelines.manifest.pairs import has_caption, has_pair, parse_caption, parse_pair
+from data_pipelines.manifest.question_lists import has_questions, parse_questions
+from data_pipelines.manifest.reasoning import has_solution, parse_solution
 from data_pipelines.manifest.report import ManifestReport
 from data_pipelines.sample import Sample
 
@@ -23,10 +25,14 @@ def other_reader(record: Mapping[str, Any]) -> RecordReader | None:
     return parse_messages if _are_messages(conversations) else None
   if record.get("messages") is not None:
     return parse_messages
+  if has_questions(record):
+    return parse_questions
+  if has_pair(record):  # Times beside it may be those of the evidence for its answer.
+    return parse_pair
   if is_grounding(record):
     return parse_grounding
-  if has_pair(record):
-    return parse_pair
+  if has_solution(record):
+    return parse_solution
   if has_caption(record):
     return parse_caption
   return None

@@ -9,6 +9,7 @@ from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.report import ManifestError
 
 BLOCK = 4 << 20  # Bytes read at a time.
+LONGEST = 256 << 20  # Characters of a record, which take some GB once they are parsed.
 _NEAR = 32  # Characters before the end in which an error may be due to the cut.
 
 
@@ -35,10 +36,15 @@ class TextWindow:
   def extend(self) -> bool:
     """Reads more text; False at the end of the file.
 
-    At least as much as there is already.
+    At least as much as there is already. Raises ManifestError for a record over LONGEST.
     """
     if self.complete:
       return False
+    if len(self.text) > LONGEST:
+      raise ManifestError(
+        f"The manifest {one_line(self._name)} has a record of more than {LONGEST >> 20} MB near "
+        f"line {self.line}. Records are the elements of one array, or stand on a line each."
+      )
     wanted = max(self._block, len(self.text))
     try:
       data = self._file.read(wanted)

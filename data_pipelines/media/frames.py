@@ -19,6 +19,7 @@ from data_pipelines.media.open import (
   Limits,
   Media,
   MediaError,
+  check_plays,
   folder_fps,
   folder_pictures,
   reported,
@@ -234,7 +235,9 @@ def _opened(media: Media, size: int, resize: str, limits: Limits, fps: float | N
     return
   pictures: Sequence[Media] = [media]
   rate = 1.0
-  if kind == "folder":
+  if kind == "image":
+    check_plays(media)
+  else:
     pictures = folder_pictures(media)
     rate = fps or folder_fps(media)
   budget = Budget(media, limits)

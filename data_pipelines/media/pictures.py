@@ -110,6 +110,15 @@ def shown_size(media: Media, limits: Limits = LIMITS) -> tuple[int, int]:
   return width, height
 
 
+def is_picture(media: Media) -> bool:
+  """Whether a file begins like a picture that `read_image` reads.
+
+  Raises MediaError for a file that cannot be opened.
+  """
+  with PictureFile(media, LIMITS) as file:
+    return _reader(file.peek(16)) is not None
+
+
 @contextlib.contextmanager
 def _opened(media: Media, limits: Limits) -> Iterator[ImageFile.ImageFile]:
   """Opens a picture and checks its size and mode.

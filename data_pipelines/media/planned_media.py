@@ -23,6 +23,7 @@ from data_pipelines.media.open import cache_variant
 from data_pipelines.media.packed import dated_file
 from data_pipelines.media.probe import Probe
 from data_pipelines.media.probe_table import ProbeTable, table_arrays
+from data_pipelines.unused_files import mark_used
 from filax import files
 
 _VERSION = 1  # Version of the table; tables of another version are built again.
@@ -43,6 +44,7 @@ def probe_media(media: Sequence[str], index: MediaIndex, folder: str) -> ProbeTa
   with one_builder(folder, "looks at the media"):
     states = _states(media)
     latest = _latest_table(pointer, label)
+    mark_used(pointer)
     if latest is not None and not _changed(media, index, latest, states).any():
       return latest
     table = _updated_table(media, index, pointer, label, latest, states)

@@ -16,6 +16,7 @@ import numpy as np
 from data_pipelines.mapped import map_array, range_starts
 from data_pipelines.media.index import describe
 from data_pipelines.media.probe import Probe
+from data_pipelines.unused_files import hold_folder
 
 _NUMBERS = {  # Numeric fields of a Probe -> dtype of their column.
   "frames": np.int64,
@@ -46,6 +47,7 @@ class ProbeTable(Mapping[str, Probe]):
     self._facts = _Texts(self.folder, "facts")
     self._corner_first = map_array(self.folder, "corner_first")
     self._corners = map_array(self.folder, "corners")
+    self._held = hold_folder(self.folder)  # As long as this table is used.
 
   def __reduce__(self):
     return type(self), (os.fspath(self.folder),)

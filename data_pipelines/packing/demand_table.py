@@ -16,8 +16,8 @@ from data_pipelines.chunk_pool import ChunkPool, default_processes
 from data_pipelines.mapped import map_cached_array, one_builder
 from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.sample_layout import Composer
-from data_pipelines.packing.unused_files import mark_used
 from data_pipelines.sample import Sample
+from data_pipelines.unused_files import mark_used
 from filax import files
 from filax.progress import ProgressLine
 

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 
 from data_pipelines.mapped import keep_arrays, map_array, one_builder, read_facts
-from data_pipelines.packing.unused_files import mark_used, remove_unused
+from data_pipelines.unused_files import mark_used, remove_unused
 
 _ARRAYS = ("shapes", "order", "starts", "members", "left_out")
 _KEPT = 3  # Epochs on disk, beside the first.

@@ -17,8 +17,8 @@ from data_pipelines.manifest.reader import record_at
 from data_pipelines.manifest.report import RecordError, place_text
 from data_pipelines.mapped import map_array
 from data_pipelines.media import remote
-from data_pipelines.packing.unused_files import hold_folder
 from data_pipelines.sample import Sample
+from data_pipelines.unused_files import hold_folder
 
 RECORD_COLUMNS = ("manifest", "line", "nth", "start", "stop")
 

@@ -9,8 +9,12 @@ REQUEST = "\nAnswer with the option's letter from the given choices directly."
 
 def choice_lines(options: Sequence[str]) -> str:
   """The lettered options and the request for a letter."""
+  return option_lines(options) + REQUEST
+
+
+def option_lines(options: Sequence[str]) -> str:
+  """The lettered options, each on a line of its own."""
   lines = []
   for number, option in enumerate(options):
     lines.append(f"\n{LETTERS[number]}. {option}")
-  lines.append(REQUEST)
   return "".join(lines)

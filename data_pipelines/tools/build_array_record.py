@@ -27,6 +27,8 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.manifest import llava, shapes
 from data_pipelines.manifest.json_text import LocatedRecord
+from data_pipelines.manifest.media_keys import MEDIA as MEDIA_KEYS
+from data_pipelines.manifest.media_keys import PLURALS
 from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError, located_records
 from data_pipelines.manifest.written_records import llava_record
 from data_pipelines.media import array_record, remote
@@ -190,7 +192,7 @@ def _renamed(record: Record, rename: Callable[[str], str]) -> Record:
     return rename(value) if value else value
 
   renamed = dict(record)
-  for key in llava.MEDIA:
+  for key in (*MEDIA_KEYS, *PLURALS.values()):
     if record.get(key):
       renamed[key] = rename_all(record[key])
   return renamed

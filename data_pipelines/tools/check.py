@@ -16,7 +16,8 @@ from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.reader import BadRecord, ManifestError, ManifestReport
 from data_pipelines.media import frames as video
 from data_pipelines.media.index import MediaIndex, media_of
-from data_pipelines.media.open import LIMITS, Limits
+from data_pipelines.media.open import LIMITS, Limits, MediaError, check_plays
+from data_pipelines.media.pictures import is_picture
 from data_pipelines.media.probe import Probe
 from data_pipelines.sample import Sample, Scene
 from data_pipelines.tools.quantities import FIGURES, Quantity, measured_sample, quantities
@@ -156,8 +157,21 @@ def _fault(sample: Sample, probes: Mapping[str, Probe], unreadable: Mapping[str,
       return (
         f"{scene.media}: lasts {probe.duration:.2f} s, but the record begins at {scene.t0:g} s."
       )
-    if scene.kind == "image" and probe.frames > 1 and not scene.media.lower().endswith(".gif"):
+    if scene.kind == "video" and probe.frames == 1 and not probe.duration:
+      reason = _why_not_played(scene.media)
+      if reason:
+        return reason
+    if scene.kind == "image" and probe.frames > 1 and not is_picture(scene.media):
       return f"{scene.media}: is a video, but the record shows it as an image."
+  return ""
+
+
+def _why_not_played(media: str) -> str:
+  """The error of a picture as a video, "" for none."""
+  try:
+    check_plays(media)
+  except MediaError as error:
+    return str(error)
   return ""
 
 

@@ -37,7 +37,8 @@ _HELD = frozenset(
     *("id", "kind", "conversations", "messages", "system", EXTRA),
     *("image", "images", "video", "videos", "scenes", "start", "end"),
     *("video_path", "caption", "text", "query", "sentence", "question", "answer", "response"),
-    *("options", "choices", "candidates"),
+    *("options", "choices", "candidates", "q", "a", "QA"),
+    *("problem", "process", "solution", "path", "data_type"),
     *("history", "timestamp", "timestamps", "span", "relevant_windows", "events", "sentences"),
   )
 )
@@ -254,7 +255,7 @@ def _lost(record: Mapping[str, Any], sample: Sample, shape: str, folders: bool) 
   if any(key not in _HELD and not _is_json(value) for key, value in record.items()):
     yield KEYS
   if "conversations" not in record and "messages" not in record:
-    if not any(isinstance(record.get(key), str) for key in ("response", "answer")):
+    if not any(record.get(key) for key in ("response", "answer", "a", "QA", "solution")):
       yield TURNS
 
 

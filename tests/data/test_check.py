@@ -76,7 +76,7 @@ def test_the_list_of_bad_records_has_a_line_each(tmp_path, capsys):
     manifests.question_record("<image>", video="no such\nfile.mp4"),
     manifests.question_record("<image>", video="data:video/mp4;base64," + "QUJD" * 50_000),
     manifests.question_record("<image>", video="/" + "/".join(["folder" * 30] * 20) + "/a.mp4"),
-    manifests.question_record("<image>", videos=["a.mp4"]),
+    manifests.question_record("<image>", video_path=["a.mp4"]),
     manifests.question_record("<video>\nWhat?"),
   ]
   path = manifests.write_manifest(tmp_path / "a\nb.json", rows)
@@ -88,6 +88,20 @@ def test_the_list_of_bad_records_has_a_line_each(tmp_path, capsys):
     assert len(line) < 1200
   assert "no such\\nfile.mp4: does not exist." in lines[0]
   assert lines[len(rows)].endswith("0 good samples, 5 bad records; 2 media, 2 unreadable.")
+
+
+def test_animations(tmp_path, capsys):
+  frames = [Image.fromarray(clips.draw_number(number)) for number in range(3)]
+  for name in ("a.png", "a.webp"):
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=500)
+  rows = [manifests.question_record("<image>", image=name) for name in ("a.png", "a.webp")]
+  rows.append(manifests.question_record("<image>", video="a.png"))
+  rows.append(manifests.question_record("<image>", video="a.webp"))
+  code, out, _ = run(capsys, "check", manifests.write_manifest(tmp_path / "m.json", rows))
+  lines = [line for line in out.splitlines() if line.startswith(f"{tmp_path}")]
+  assert code == 1 and len(lines) == 2
+  assert "m.json:5: " in lines[0] and "is an animated WebP, which is not read as a" in lines[0]
+  assert "3 good samples, 1 bad records; 2 media, 0 unreadable." in lines[1]
 
 
 def test_texts_are_not_kept(tmp_path):

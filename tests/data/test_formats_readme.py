@@ -16,7 +16,7 @@ from data_pipelines.tools import check
 from filax.testing import clips, corpora
 
 README = pathlib.Path(manifest_package.__file__).with_name("README.md").read_text()
-KINDS = {"messages": 5, "qwen": 3, "grounding": 3, "parquet": 2, "tar": 3}
+KINDS = {"messages": 5, "questions": 4, "qwen": 3, "grounding": 3, "parquet": 2, "tar": 3}
 
 
 def block(name):
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
   clips.write_video(folder / "videos" / "match.mp4", 20)
   for shown, name in ((200, "referee"), (201, "goal")):
     clips.write_picture(folder / "photos" / f"{name}.jpg", shown)
-  for name in ("messages", "qwen", "grounding"):
+  for name in ("messages", "questions", "qwen", "grounding"):
     (folder / f"{name}.json").write_text(block(name))
   write_tar(folder)
   before = os.getcwd()
@@ -94,6 +94,23 @@ def test_messages(folder):
   assert caption.turns[0].parts == (0, "\nDescribe the video.")
   assert options.turns[0].text.startswith("\nWho wins?\nA. Red\nB. Blue\nAnswer with the option")
   assert options.turns[1].text == "A"
+
+
+def test_questions(folder):
+  two, caption, reasoned, plain = samples(folder, "questions")
+  assert [turn.text for turn in two.turns] == [
+    "\nWatch the players.\nWho wins?",
+    "The red team.",
+    "Who shoots?",
+    "A man with a beard.",
+  ]
+  assert caption.turns[0].parts == (0, "\nDescribe the picture briefly.")
+  assert caption.turns[1].text == "A referee."
+  assert reasoned.media == plain.media == ((Scene(f"{folder}/./videos/match.mp4"),),)
+  assert reasoned.turns[0].text == "\nWho wins?\nA. Red\nB. Blue"
+  assert reasoned.turns[1].text == "<think>The red team cheers.</think>\n<answer>A</answer>"
+  assert plain.turns[0].text.startswith("\nWho wins?\nA. Red\nB. Blue\nAnswer with the option")
+  assert plain.turns[1].text == "A"
 
 
 def test_qwen(folder):

@@ -190,6 +190,11 @@ BAD = {
   "is 3, not an object": 3,
   'no caption of a medium; its keys are "id, answers"': {"id": 1, "answers": ["a"]},
   'keys, such as "a", name records': {"a": manifests.question_record()},
+  'keys, such as "v_1", name records; save these as an array, each with the name of its medium': {
+    "v_1": {"duration": 9.5, "timestamps": [[0.5, 9]], "sentences": ["A man."]}
+  },
+  'its keys are "video, list"': {"video": "a.mp4", "list": [{"question": "Q", "answer": "A"}]},
+  'its key "annotations" holds 1 records': {"annotations": [{"video": "a.mp4", "caption": "A"}]},
   "is a mixture of LLaVA-OneVision": {"datasets": [{"json_path": "a.json"}]},
   'has "tools": "[]x", which is not read': manifests.question_record(tools="[]x"),
   'has system ["S"], which is not a text': manifests.question_record(system=["S"]),

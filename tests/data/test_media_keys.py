@@ -5,6 +5,7 @@ import pytest
 
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.llava import MEDIA
+from data_pipelines.sample import Scene
 
 
 def read(question="What is seen?", **more):
@@ -22,8 +23,6 @@ def reason(question="What is seen?", **more):
 @pytest.mark.parametrize(
   "key",
   [
-    "videos",
-    "images",
     "Image",
     "VIDEO",
     "Video",
@@ -52,6 +51,13 @@ def reason(question="What is seen?", **more):
     "scene",
     "video_list",
     "input_image",
+    "vid",
+    "v_id",
+    "frames",
+    "keyframe_paths",
+    "video_frames",
+    "youtube_id",
+    "clip_uid",
   ],
 )
 @pytest.mark.parametrize("value", ["a.mp4", ["a.mp4"], {"path": "a.mp4"}, 7])
@@ -60,6 +66,96 @@ def test_other_keys_are_named(key, value):
     message = reason(question, **{key: value})
     assert f'has its media in "{key}": ' in message
     assert "name them in image, video or scenes" in message
+
+
+NAMES = ["a.mp4", "./A/b.JPG", "/data/x.parquet#0/mp4", "x.tar#0.mp4", "https://a.org/b.webm"]
+
+
+@pytest.mark.parametrize("key", ["path", "file", "mp4", "jpg", "inputs", "url", "metadata"])
+@pytest.mark.parametrize("name", NAMES)
+def test_values_that_name_a_medium(key, name):
+  for value in (name, [name], {"path": name}, [{"id": 1, "path": name}]):
+    assert f'has its media in "{key}": ' in reason(**{key: value})
+    assert f'has its media in "{key}": ' in reason_of_pair(**{key: value})
+  for value in ("text.json", "How is a.mp4 read?", "a.mp4.", 3, True):
+    assert read(**{key: value}).media == ()
+  assert read(video="a.mp4", **{key: name}).media == ((Scene("/media/a.mp4"),),)
+
+
+def reason_of_pair(**more):
+  with pytest.raises(llava.RecordError) as error:
+    llava.parse_record({"question": "a.mp4", "answer": "b.jpg", **more}, "m.json:1", "/media")
+  return str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("one", "several"), [({"video": "a.mp4"}, "videos"), ({"image": "a.png"}, "images")]
+)
+def test_plural_keys_are_read(one, several):
+  (name,) = one.values()
+  assert read("<image>Q", **{several: [name]}).media == read("<image>Q", **one).media
+  both = reason(**one, **{several: [name]})
+  assert both == f"has {several} and {several[:-1]}; name all media in one of them"
+
+
+def test_tags_of_plural_keys_take_from_their_own_list():
+  sample = read("<video> or <image>?", videos=["a.mp4"], images=["b.png"])
+  assert sample.media == ((Scene("/media/a.mp4"),), (Scene("/media/b.png", "image"),))
+
+
+@pytest.mark.parametrize("medium", [{"images": ["a.png"]}, {"image": "a"}, {"file": "a.mp4"}])
+def test_media_beside_the_text_of_a_turn(medium):
+  answer = {"from": "gpt", "value": "b"}
+  forms = [
+    {"conversations": [{"from": "human", "value": "a", **medium}, answer]},
+    {
+      "messages": [
+        {"role": "user", "content": "a", **medium},
+        {"role": "assistant", "content": "b"},
+      ]
+    },
+  ]
+  for form in forms:
+    for beside in ({}, {"video": "b.mp4"}):
+      with pytest.raises(
+        llava.RecordError, match=r"has (turn|message) 1 with .* name media beside"
+      ):
+        llava.parse_record({**form, **beside}, "m.json:1")
+  turns = [{"from": "human", "value": "a", "image": None, "weight": 1.0}, answer]
+  assert llava.parse_record({"conversations": turns}, "m.json:1").media == ()
+
+
+def test_pictures_are_no_list_of_videos():
+  for names in (["f/1.jpg", "f/2.jpg"], ["1.PNG"] * 9):
+    expected = f'lists {len(names)} pictures as videos, such as "{names[0]}"; name their folder'
+    assert reason(video=names).startswith(expected)
+    assert reason_of_pair(video=names).startswith(expected)
+  assert len(read("<video><video>", video=["a.mp4", "b.png"]).media) == 2
+  assert len(read(video="b.png").media) == 1
+
+
+TIME_KEYS = [
+  "start_time",
+  "end_time",
+  "video_start",
+  "video_end",
+  "start_sec",
+  "begin",
+  "end_frame",
+]
+
+
+@pytest.mark.parametrize("key", [*TIME_KEYS, "clip_start_time", "Start_timestamp", "t_end"])
+def test_times_under_other_keys(key):
+  for value in (2, 2.5, "2.5", "00:00:02.500", [1, 2]):
+    message = reason(video="a.mp4", **{key: value})
+    assert f'has "{key}": ' in message and "write seconds of the file as start and end" in message
+    pair = reason_of_pair(video="a.mp4", **{key: value})
+    assert pair == message
+  for value in (0, None, True, "", "yes", "00:00", []):
+    assert read(video="a.mp4", **{key: value}).media == ((Scene("/media/a.mp4"),),)
+  assert read(image="a.png", **{key: 2}).media and not read(**{key: 2}).media
+  assert read(video="a.mp4", end=3, **{key: 2}).media == ((Scene("/media/a.mp4", t1=3.0),),)
 
 
 @pytest.mark.parametrize("key", [*MEDIA, "videos", "images", "video_path", "Image"])
@@ -128,7 +224,7 @@ def test_keys_beside_a_medium():
     "duration": 3.5,
   }
   assert len(read(video="a.mp4", **about).media) == 1
-  for key in ("images", "videos", "Image", "VIDEO", "scene"):
+  for key in ("Image", "VIDEO", "scene", "video2", "image_2"):
     message = reason(video="a.mp4", **{key: ["b.png"]})
     assert f'has video and "{key}": ["b.png"], which is not read' in message
 

@@ -9,6 +9,7 @@ import av
 import ffmpeg_reference
 import numpy as np
 import odd_clips as odd
+from PIL import Image
 import pytest
 
 from data_pipelines.media import frames as video
@@ -22,6 +23,14 @@ PYRAMID = {"bf": "3", "g": "12", "x264-params": "b-pyramid=2:open-gop=1"}
 HEVC = {"x265-params": "keyint=10:bframes=3:log-level=none"}
 UNEVEN = [0, 0.1, 0.2, 5, 5.1, 5.3, 9, 9.1, 9.2, 9.25, 9.3, 9.35, 30, 30.1, 60, 60.1]
 WRAP = 2**33 / 90000 - 1.4  # The muxer adds 1.4 s to the clock of MPEG-TS.
+
+
+def animated_png(folder):
+  """Only the part of a frame that changed is stored, so frames need those before them."""
+  frames = [Image.fromarray(clips.draw_number(number, odd.SIDE, odd.SIDE)) for number in range(20)]
+  path = folder / "x.png"
+  frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+  return path
 
 
 def beheaded(folder, codec, extension, lost, **options):
@@ -168,6 +177,7 @@ CASES = {
     range(6),
     [0, 3, 4, 4.5, 9, 9.1],
   ),
+  "animated png": (animated_png, range(20), [number / 10 for number in range(20)]),
   "swf": (lambda f: odd.encode(f / "x.swf", "flv"), range(40), EVEN),
 }
 # Where the ffmpeg command of the day is worse: it shows two frames at one time at a seam, guesses

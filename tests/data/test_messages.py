@@ -94,6 +94,19 @@ def test_start_and_end_of_a_record(form, key):
   assert reason({**two, "end": 2}) == "has 2 videos but 1 end"
 
 
+@pytest.mark.parametrize(
+  "times",
+  [
+    {"query": "Why?", "response": "So.", "timestamp": [1, 2]},
+    {"question": "Why?", "answer": "So.", "caption": "A goal.", "span": [1, 2]},
+    {"question": "Why?", "answer": "So.", "sentences": ["A goal."], "timestamps": [[1, 2]]},
+  ],
+)
+def test_a_written_answer_is_learned_not_the_times_beside_it(times):
+  sample, _ = read({"video": "a.mp4", **times})
+  assert [turn.text for turn in sample.turns] == ["\nWhy?", "So."]
+
+
 def test_times_of_a_video_without_times_of_the_record():
   video = {"video": "a.mp4", "start": 1, "end": 2}
   assert read(messages("What?", videos=[video]))[0].media[0][0].t0 == 1.0
@@ -221,7 +234,33 @@ BAD = {
     question("A", answer_choices=COLOURS),
     'has its options in "answer_choices": ["red", "blue"], which is not read; list them in options',
   ),
-  "grounding without a video": ({"caption": "a", "timestamp": [1, 2]}, "names its video by null"),
+  "grounding without a video": (
+    {"vid": "x", "query": "a", "relevant_windows": [[1, 2]]},
+    'has events but neither video nor video_path; its keys are "vid, query, relevant_windows"',
+  ),
+  "a medium in a text": (
+    messages([{"type": "text", "text": "Q", "image": "a.png"}]),
+    'has a text with "image": "a.png", which is not read; name media beside the turns',
+  ),
+  "no question": ({"video": "a", "QA": []}, "has no question in QA"),
+  "an empty question": ({"video": "a", "QA": [{"q": " ", "a": "b"}]}, "has question 1 without a"),
+  "a question of a number": (
+    {"video": "a", "QA": [{"q": "a", "a": 3}]},
+    "without texts in q and a",
+  ),
+  "questions as texts": (
+    {"video": "a", "QA": ["a"]},
+    'has question 1 "a", which is not an object',
+  ),
+  "questions without an answer": ({"video": "a", "QA": [{"q": "a"}]}, "has an empty answer"),
+  "a problem about sound": (
+    {"problem": "a", "solution": "b", "path": "a.mp3", "data_type": "audio"},
+    'has path "a.mp3" of data_type "audio", which is neither video nor image',
+  ),
+  "a solution of no option": (
+    {"problem": "a", "solution": "<answer>C</answer>", "options": COLOURS, "video": "a"},
+    'has the answer "C", which names none',
+  ),
   "reversed": ({"video": "a", "caption": "a", "timestamp": [2, 1]}, "has an event from 2 to 1"),
   "no span": ({"video": "a", "caption": "a", "timestamp": 3}, "has times 3, which are not"),
   "three times": ({"video": "a", "query": "a", "span": [1, 2, 3]}, "which are not [start, end]"),

@@ -149,6 +149,41 @@ def test_texts_as_bytes_are_no_names_of_cells(column, tmp_path):
   assert samples == [] and f"has bytes in {column}, where they are not read" in bad
 
 
+FILMED = {
+  "mp4": b"x",
+  "sample": {"mp4": b"x", "name": "a"},
+  "contents": [{"content": b"x"}],
+  "frames": [[b"x", b"x"]],
+}
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("column", FILMED)
+def test_bytes_in_columns_that_are_not_read_are_named(column, statistics, tmp_path):
+  kind = pa.array([FILMED[column]]).type
+  table = pa.table(
+    {
+      "question": ["Q"] * 3,
+      "answer": ["A"] * 3,
+      "video": [None, "a.mp4", None],
+      column: pa.array([FILMED[column], FILMED[column], None], kind),
+    }
+  )
+  path = tmp_path / "x.parquet"
+  pq.write_table(table, path, write_statistics=statistics, row_group_size=2)
+  (shown, text), bad = read(path)
+  assert shown.media[0][0].media == f"{tmp_path}/a.mp4" and text.media == ()
+  assert len(bad) == 1 and f'has its media in "{column}": ' in bad[0]
+
+
+@pytest.mark.parametrize("value", [{"data": b"x"}, [[b"x"]]])
+def test_bytes_of_another_form_are_no_video(value, tmp_path):
+  columns = dict(question=["Q"], answer=["A"], video=pa.array([value]))
+  pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+  samples, (bad,) = read(tmp_path / "x.parquet")
+  assert samples == [] and "has bytes in video, where they are not read; write" in bad
+
+
 def test_null_rows_and_missing_media(tmp_path):
   path = write(tmp_path / "x.parquet", [None], rows=1)
   assert read(path) == ([], ['has <image> but no medium: "video" is null'])

@@ -20,7 +20,7 @@ from data_pipelines.media import kept_tables, parquet_cells
 from data_pipelines.media.kept_tables import KeptTables
 
 FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-COLUMNS = ("a", "b", "c", "d", "e", "video")
+COLUMNS = ("b", "c", "d", "e", "f", "video")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from data_pipelines.media.cache import FrameCache
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.media.open import Limits, MediaError
 from data_pipelines.media.probe import probe
+from data_pipelines.sample import Scene
 from filax.testing import clips
 
 RAMP = np.arange(0, 65536, 13, dtype=np.uint16)[: 48 * 64].reshape(48, 64)
@@ -182,6 +183,33 @@ def test_an_animation_gives_its_first_frame():
   for kind in ("GIF", "WEBP", "PNG", "TIFF"):
     data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
     assert clips.read_number(pictures.read_image(data)) == 9
+
+
+def animation(path, count=3):
+  shown = [Image.fromarray(clips.draw_number(number)) for number in range(9, 9 + count)]
+  shown[0].save(path, save_all=True, append_images=shown[1:], duration=500)
+  return str(path)
+
+
+def test_an_animated_png_is_a_video(tmp_path):
+  path = animation(tmp_path / "a.png")
+  facts = probe(path)
+  assert (facts.frames, facts.duration, facts.width, facts.error) == (3, 1.5, 64, "")
+  for media in (path, pathlib.Path(path).read_bytes()):
+    shown, seconds = frames.read_frames(media, [0, 0.6, 9], 32)
+    assert clips.read_numbers(shown) == [9, 10, 11] and seconds.tolist() == [0, 0.5, 1]
+  assert clips.read_number(frames.read_picture(Scene(path, "image"))) == 9
+  single = animation(tmp_path / "single.png", count=1)
+  assert probe(single).duration == 0
+
+
+def test_an_animated_webp_is_no_video(tmp_path):
+  path = animation(tmp_path / "a.webp")
+  with pytest.raises(MediaError, match="is an animated WebP, which is not read as a video; save"):
+    frames.read_frames(path, [0], 32)
+  assert clips.read_number(frames.read_picture(Scene(path, "image"))) == 9
+  still = animation(tmp_path / "still.webp", count=1)
+  assert clips.read_numbers(frames.read_frames(still, [0, 5], 32)[0]) == [9, 9]
 
 
 def test_files_that_run_programs_are_no_pictures(tmp_path):

@@ -76,6 +76,27 @@ def test_a_record_is_found_again_at_its_place(write, mark, tmp_path):
   assert again == RECORDS[:3]
 
 
+WHOLE_FILE = {"annotations": RECORDS * 40}
+LONG = {
+  "on one line": json.dumps(WHOLE_FILE),
+  "on many lines": json.dumps(WHOLE_FILE, indent=1),
+  "cut": json.dumps(WHOLE_FILE, indent=1)[:-9],
+  "broken at its start": json.dumps(WHOLE_FILE, indent=1).replace(":", "", 1),
+  "in an array": json.dumps([RECORDS[0], WHOLE_FILE]),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_whole_file_as_one_record_is_not_read_into_memory(name, tmp_path, monkeypatch):
+  path = tmp_path / "m.json"
+  path.write_text(LONG[name])
+  monkeypatch.setattr(text_window, "LONGEST", 2000)
+  reason = read(path, 100, monkeypatch)
+  assert "has a record of more than" in reason and reason.endswith("or stand on a line each.")
+  path.write_text(lines(RECORDS * 40))
+  assert len(read(path, 100, monkeypatch)) == 200, "short records"
+
+
 def test_a_large_manifest_takes_little_memory(tmp_path, monkeypatch):
   path = tmp_path / "m.jsonl"
   path.write_text(lines(RECORDS[:2] * 2000))

@@ -8,8 +8,10 @@ import time
 
 import pytest
 
-from data_pipelines.packing.unused_files import DAYS
-from filax.testing import corpora, manifests
+from data_pipelines.media.index import MediaIndex
+from data_pipelines.media.planned_media import probe_media
+from data_pipelines.unused_files import DAYS
+from filax.testing import clips, corpora, manifests
 
 
 def open_plan(folder, cache, answer):
@@ -25,7 +27,7 @@ def planned(cache):
 
 def make_old(cache):
   then = time.time() - (DAYS + 1) * 24 * 60 * 60
-  for name in planned(cache):
+  for name in [*planned(cache), *(path.name for path in cache.glob("media-*"))]:
     os.utime(cache / name, (then, then))
 
 
@@ -57,3 +59,24 @@ def test_what_is_not_used_is_removed(tmp_path):
   again = corpora.open_pipeline(tmp_path, cache=str(cache)).plan  # Of the same file.
   assert again.fingerprint == last.fingerprint
   assert kinds(planned(cache)) == ["rows", "rows", "samples", "sizes"], "used files stay"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Without flock, only the time tells.")
+def test_tables_of_media_that_are_not_used_are_removed(tmp_path):
+  cache = tmp_path / "cache"
+  picture = clips.write_picture(tmp_path / "a.png")
+  table = probe_media([picture], MediaIndex(progress=None), str(cache))
+  assert len(list(cache.glob("media-*"))) == 2, "the table and the name of the newest"
+  make_old(cache)
+  open_plan(tmp_path, cache, "Yes.")
+  folder = table.folder
+  assert folder.exists() and len(pickle.loads(pickle.dumps(table))) == 1
+
+  del table
+  gc.collect()
+  make_old(cache)
+  open_plan(tmp_path, cache, "No.")
+  assert not folder.exists()
+  tables = [path for path in cache.glob("media-*") if path.is_dir()]
+  assert len(tables) == 1, "that of the plan in use stays"
+  assert probe_media([picture], MediaIndex(progress=None), str(cache))[picture].width == 64

@@ -20,7 +20,7 @@ except ImportError:  # Not on Windows, where tables in use are known by their ti
 
 DAYS = 30  # Without use, after which a file is removed.
 _DAY = 24 * 60 * 60.0
-_PLANNED = re.compile(r"(samples|sizes|rows)-[0-9a-f]{32}.*")
+_PLANNED = re.compile(r"(samples|sizes|rows|media)-[0-9a-f]{32}.*")
 _HELD = "meta.json"  # Of a folder: locked by the processes that use it.
 
 
