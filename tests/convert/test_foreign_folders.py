@@ -11,6 +11,8 @@ from filax.convert import config_in, import_inputs, tensor_plan
 from filax.testing import qwen2_folder
 
 SIGLIP = dict(model_type="siglip_vision_model", hidden_size=8)
+QWEN2 = dict(model_type="qwen2")
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
 
 
 def planned(folder):
@@ -29,6 +31,18 @@ def test_other_files_beside_the_whole_model_are_not_read(tmp_path):
   name = "llm.norm.weight"
   expected = qwen2_folder.qwen2_tensors()["model.norm.weight"]
   np.testing.assert_array_equal(plan.tensors[name].read_all(), expected)
+
+
+def test_the_whole_model_comes_before_an_index(tmp_path):
+  """As in transformers; the index of the torch files often stays beside one safetensors file."""
+  folder = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
+  other = {name: x + 1 for name, x in qwen2_folder.qwen2_tensors().items()}
+  library.save_file(other, folder / "old.safetensors")
+  weight_map = dict.fromkeys(other, "old.safetensors")
+  for index in ("pytorch_model.bin.index.json", "model.safetensors.index.json"):
+    (folder / index).write_text(json.dumps(dict(weight_map=weight_map)))
+    _, plan = planned(folder)
+    assert {tensor.file.name for tensor in plan.tensors.values()} == {"model.safetensors"}
 
 
 def test_a_model_without_a_head_is_read_under_its_own_names(tmp_path):
@@ -53,6 +67,14 @@ def test_a_model_without_a_head_is_read_under_its_own_names(tmp_path):
         vision_config=SIGLIP,
       ),
       "of method 'awq'",
+    ),
+    (
+      QWEN2 | dict(rope_parameters=dict(rope_type="default", rope_theta=1e6), rope_scaling=YARN),
+      "rope_parameters=.*and another rope_scaling=",
+    ),
+    (
+      QWEN2 | dict(rope_scaling=YARN, original_max_position_embeddings=32),
+      "original_max_position_embeddings=32 outside of its rope settings, which have 64",
     ),
     (dict(model_type="llava_llama", mm_vision_tower="clip"), "model_type is 'llava_llama'"),
     (
