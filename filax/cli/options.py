@@ -7,7 +7,6 @@ import difflib
 
 from filax import files, setting_kinds
 
-
 _LOCAL = ("out", "workdir")  # Options that name what a command writes.
 
 
