@@ -76,6 +76,23 @@ def test_a_model_without_a_head_is_read_under_its_own_names(tmp_path):
       QWEN2 | dict(rope_scaling=YARN, original_max_position_embeddings=32),
       "original_max_position_embeddings=32 outside of its rope settings, which have 64",
     ),
+    (
+      dict(model_type="llava_onevision", text_config=dict(model_type="gemma2"), vision_config={}),
+      "text_config has model_type 'gemma2'",
+    ),
+    (
+      dict(
+        model_type="llava_onevision",
+        text_config=QWEN2,
+        vision_config=dict(model_type="siglip2_vision_model"),
+      ),
+      "model_type is 'siglip2_vision_model'",
+    ),
+    (
+      dict(model_type="llava_qwen", mm_vision_tower="openai/clip-vit-large-patch14-336"),
+      "mm_vision_tower is 'openai/clip-vit-large-patch14-336'",
+    ),
+    (dict(model_type="llava_qwen3", mm_vision_tower="siglip"), "model_type is 'llava_qwen3'"),
     (dict(model_type="llava_llama", mm_vision_tower="clip"), "model_type is 'llava_llama'"),
     (
       dict(model_type="llava", text_config=dict(model_type="llama"), vision_config=SIGLIP),
@@ -86,3 +103,11 @@ def test_a_model_without_a_head_is_read_under_its_own_names(tmp_path):
 def test_what_is_not_implemented_is_refused_by_name(config, sentence):
   with pytest.raises(ValueError, match=sentence):
     config_in.architecture(json.loads(json.dumps(config)))
+
+
+def test_a_siglip_that_names_no_sizes_has_those_of_transformers():
+  """google/siglip-base-patch16-224 is released so."""
+  config = dict(model_type="siglip", vision_config=dict(model_type="siglip_vision_model"))
+  encoder = config_in.architecture(config)["encoder"]
+  expected = dict(size=224, patch=16, width=768, heads=12, mlp=3072, depth=11)
+  assert {key: encoder[key] for key in expected} == expected
