@@ -149,6 +149,17 @@ def described_config(folder: str | os.PathLike) -> dict[str, Any]:
   return described
 
 
+def described_model(source: str | os.PathLike) -> dict[str, Any]:
+  """config.model of a released folder or GGUF file, without a conversion.
+
+  Its vocabulary is that of the file. Raises ValueError or OSError if it cannot be converted.
+  """
+  from filax.convert.import_inputs import ImportRequest, open_inputs
+
+  _, model = open_inputs(ImportRequest(out="", source=source))
+  return model
+
+
 def cached_checkpoint(path: str | os.PathLike) -> str:
   """As `find_checkpoint`, but nothing is converted: the entry need not exist."""
   if not is_released(path):
