@@ -52,6 +52,12 @@ def test_results_are_not_written_to_a_folder_named_like_a_bucket(
   assert not (tmp_path / "s3:").exists()
 
 
+def test_an_export_of_a_bucket_says_to_copy_it(tmp_path, capsys):
+  argv = ["convert", "to", "--checkpoint", "gs://bucket/run", "--out", str(tmp_path / "out")]
+  assert main.main(argv) == 2
+  assert "--checkpoint gs://bucket/run is not on this machine" in capsys.readouterr().err
+
+
 def test_a_drawing_does_not_replace_its_numbers(tmp_path, capsys):
   argv = ["analyze", "attention", "--checkpoint", str(tmp_path / "none"), "--video", "a.mp4"]
   assert main.main([*argv, "--question", "What?", "--out", str(tmp_path / "a.json")]) == 2

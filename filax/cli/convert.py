@@ -21,7 +21,7 @@ import signal
 import sys
 from typing import Any
 
-from filax import compilation_cache, released, shipped_configs
+from filax import compilation_cache, files, released, shipped_configs
 from filax.checkpoint import streamed
 from filax.cli import checkpoint_options, config_flags, options
 from filax.convert import config_in, formats, peft_in, peft_out, safetensors_writer
@@ -258,6 +258,11 @@ def _verified_part(
 
 
 def _convert_to(args: argparse.Namespace) -> dict[str, Any]:
+  if files.is_bucket(args.checkpoint):
+    raise ValueError(
+      f"--checkpoint {args.checkpoint} is not on this machine, where `filax convert` reads. Copy "
+      "it to this machine first (gcloud storage cp -r; aws s3 cp --recursive)."
+    )
   checkpoint = released.find_checkpoint(args.checkpoint, args.components)
   if args.format in PEFT:
     _refuse_options(args, _OF_WHOLE_WEIGHTS, f"--format {args.format} takes")
