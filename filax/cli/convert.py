@@ -21,7 +21,7 @@ import signal
 import sys
 from typing import Any
 
-from filax import compilation_cache, files, released, shipped_configs
+from filax import compilation_cache, released, shipped_configs
 from filax.checkpoint import streamed
 from filax.cli import checkpoint_options, config_flags, options
 from filax.convert import config_in, formats, peft_in, peft_out, safetensors_writer
@@ -258,7 +258,7 @@ def _verified_part(
 
 
 def _convert_to(args: argparse.Namespace) -> dict[str, Any]:
-  if files.is_bucket(args.checkpoint):
+  if args.checkpoint.startswith(("gs://", "s3://")):
     raise ValueError(
       f"--checkpoint {args.checkpoint} is not on this machine, where `filax convert` reads. Copy "
       "it to this machine first (gcloud storage cp -r; aws s3 cp --recursive)."
