@@ -99,7 +99,7 @@ def _check_is_here(path: str | os.PathLike) -> None:
 
 
 def _check_not_without_weights(path: str | os.PathLike) -> None:
-  """Raises ValueError for a released folder of which only the documents are here."""
+  """Raises ValueError for a released folder without its weights."""
   folder = Path(files.absolute(path))
   if files.is_bucket(path) or not folder.is_dir() or run_folder.step_folders(folder):
     return

@@ -25,9 +25,9 @@ _SPLIT = dict(type="Split", pattern=dict(Regex=QWEN2_WORDS), behavior="Isolated"
 
 
 def is_qwen2(vocabulary: pathlib.Path) -> bool:
-  """Whether a path is the vocab.json of a Qwen2 tokenizer, with its merges beside it.
+  """Whether a vocab.json is that of a Qwen2 tokenizer.
 
-  In a bucket it is not: the other files are not copied with it.
+  Its merges must be beside it. In a bucket it is not: the other files are not copied with it.
   """
   folder = vocabulary.parent
   if vocabulary.name != VOCABULARY or files.is_bucket(vocabulary):
@@ -64,7 +64,10 @@ def tokenizer_json(vocabulary: pathlib.Path) -> bytes:
 
 
 def _added_tokens(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """The added tokens in the order of their ids. Raises ValueError if there are none."""
+  """The added tokens in the order of their ids.
+
+  Raises ValueError if there are none.
+  """
   config = _read(folder / CONFIG)
   added: dict[int, dict[str, Any]] = {}
   for id, token in (config.get("added_tokens_decoder") or {}).items():

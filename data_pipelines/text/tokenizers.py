@@ -73,7 +73,7 @@ def load_tokenizer(path: str | os.PathLike, remedy: str = "") -> Tokenizer:
 
 
 def tokenizer_file(folder: pathlib.Path) -> pathlib.Path | None:
-  """The file of the tokenizer in a folder; None if there is none."""
+  """The file of a folder's tokenizer; None without one."""
   for pattern in ("tokenizer.json", "*.model"):
     for file in sorted(folder.glob(pattern)):
       if file.is_file():

@@ -134,7 +134,10 @@ def plan_vocabulary(config: ConfigDict) -> None:
 
 
 def _take_rows(config: ConfigDict, stored: Mapping[str, Any], source: str) -> None:
-  """Sets config.model.llm.vocab to that of `stored`, if both are of the same kind."""
+  """Sets config.model.llm.vocab to that of `stored`.
+
+  An llm of another kind changes nothing.
+  """
   llm = config.model.get("llm", {})
   if stored.get("name") != llm.get("name"):
     return

@@ -137,7 +137,7 @@ def source_files(source: Path) -> list[Path]:
 
 
 def holds_weights(source: Path) -> bool:
-  """Whether a folder directly holds files of weights, or an index of them."""
+  """Whether a folder directly holds weights, or an index of them."""
   return any(file.name.endswith((*_OF_FOLDERS, INDEX)) for file in source.iterdir())
 
 
