@@ -65,6 +65,7 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
   """
   _check_is_here(path)
   if not is_released(path):
+    _check_not_without_weights(path)
     return os.fspath(path)
   from filax.convert import conversion_cache, peft_in
 
@@ -95,6 +96,21 @@ def _check_is_here(path: str | os.PathLike) -> None:
     )
   files.check_scheme(text)
   storage.check_reachable(text)
+
+
+def _check_not_without_weights(path: str | os.PathLike) -> None:
+  """Raises ValueError for a released folder without its weights."""
+  folder = Path(files.absolute(path))
+  if files.is_bucket(path) or not folder.is_dir() or run_folder.step_folders(folder):
+    return
+  from filax.convert import config_in
+
+  kind = config_in.read_config_json(folder).get("model_type")
+  if kind is not None:
+    raise ValueError(
+      f"{folder} has the config.json of a released {kind}, but no *.safetensors, *.bin or *.pt "
+      "beside it. Download the whole folder: hf download ORG/NAME --local-dir FOLDER"
+    )
 
 
 def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:
@@ -131,6 +147,17 @@ def described_config(folder: str | os.PathLike) -> dict[str, Any]:
   if "model" not in described and config_in.config_family(config):
     described["model"] = config_in.architecture(config)
   return described
+
+
+def described_model(source: str | os.PathLike) -> dict[str, Any]:
+  """config.model of a released folder or GGUF file, without a conversion.
+
+  Its vocabulary is that of the file. Raises ValueError or OSError if it cannot be converted.
+  """
+  from filax.convert.import_inputs import ImportRequest, open_inputs
+
+  _, model = open_inputs(ImportRequest(out="", source=source))
+  return model
 
 
 def cached_checkpoint(path: str | os.PathLike) -> str:

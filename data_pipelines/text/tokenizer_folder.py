@@ -13,11 +13,8 @@ def load_if_present(folder: pathlib.Path, remedy: str = _REMEDY) -> tokenizers.T
 
   Raises ValueError, ending in `remedy`, for a damaged tokenizer.
   """
-  for pattern in ("tokenizer.json", "*.model"):
-    for file in sorted(folder.glob(pattern)):
-      if file.is_file():
-        return tokenizers.load_tokenizer(file, remedy)
-  return None
+  file = tokenizers.tokenizer_file(folder)
+  return None if file is None else tokenizers.load_tokenizer(file, remedy)
 
 
 def remove_others(folder: pathlib.Path, saved: tokenizers.Tokenizer) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads tokenizers from `tokenizer.json` or sentencepiece `*.model`.
+"""Loads tokenizers from `tokenizer.json`, sentencepiece `*.model`, or Qwen2's `merges.txt`.
 
 `encode` handles ordinary text only: a control token's name in it ("<|im_end|>") is encoded letter
 by letter. Control ids come from `special`, by name. Added words that are not special ("<t0>",
@@ -13,6 +13,7 @@ import pathlib
 from typing import Any
 
 from data_pipelines.media import remote
+from data_pipelines.text import tokenizer_merges
 from data_pipelines.text.chat_template import ChatTemplate, read_chat_template
 from data_pipelines.text.end_tokens import GENERATION, MODEL, SPECIAL, EndToken, end_tokens
 from data_pipelines.text.tokenizer import CONFIG, CONTROLS, PADS, STOPS, Tokenizer
@@ -39,8 +40,9 @@ __all__ = [
 def load_tokenizer(path: str | os.PathLike, remedy: str = "") -> Tokenizer:
   """Loads a tokenizer from its file or folder.
 
-  In a folder, tokenizer.json comes before *.model. Raises ValueError for a path without a
-  tokenizer, or a damaged one. Its sentence ends in `remedy`, by default a remedy for training.
+  In a folder, tokenizer.json comes before *.model, and both before the vocab.json and merges.txt of
+  Qwen2. Raises ValueError for a path without a tokenizer, or a damaged one. Its sentence ends in
+  `remedy`, by default a remedy for training.
   """
   remedy = remedy or (
     f"Set config.data.tokenizer to {_KINDS}, or config.init_from to a model with a tokenizer."
@@ -52,8 +54,7 @@ def load_tokenizer(path: str | os.PathLike, remedy: str = "") -> Tokenizer:
   path = pathlib.Path(path).expanduser()
   file: pathlib.Path | None = path
   if path.is_dir():
-    candidates = [*path.glob("tokenizer.json"), *sorted(path.glob("*.model"))]
-    file = candidates[0] if candidates else None
+    file = tokenizer_file(path)
   if file is None or not file.is_file():
     raise ValueError(f"No tokenizer at {path}. {remedy}")
   kind = JsonTokenizer if file.suffix == ".json" else SentencePieceTokenizer
@@ -61,12 +62,24 @@ def load_tokenizer(path: str | os.PathLike, remedy: str = "") -> Tokenizer:
     content = file.read_bytes()
     if content.startswith(_POINTER):
       raise ValueError("it is a pointer of Git LFS, not the file: run `git lfs pull`")
+    if tokenizer_merges.is_qwen2(file):
+      content = tokenizer_merges.tokenizer_json(file)
     beside = {name: file.parent / name for name in _BESIDE}
     present = {name: path for name, path in beside.items() if path.is_file()}
     return kind(str(file), content, *_chat_and_ends(present))
   except Exception as error:  # The two libraries raise bare Exceptions of many kinds.
     reason = str(error) or type(error).__name__
     raise ValueError(f"The tokenizer {file} cannot be read ({reason}). {remedy}") from error
+
+
+def tokenizer_file(folder: pathlib.Path) -> pathlib.Path | None:
+  """The file of a folder's tokenizer; None without one."""
+  for pattern in ("tokenizer.json", "*.model"):
+    for file in sorted(folder.glob(pattern)):
+      if file.is_file():
+        return file
+  vocabulary = folder / tokenizer_merges.VOCABULARY
+  return vocabulary if tokenizer_merges.is_qwen2(vocabulary) else None
 
 
 def set_to(knob: str) -> str:

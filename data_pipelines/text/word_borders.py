@@ -10,7 +10,8 @@ _PATTERN = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|"
   r"\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_PATTERNS = (_PATTERN % r"\p{N}", _PATTERN % r"\p{N}{1,3}")
+QWEN2_WORDS = _PATTERN % r"\p{N}"
+_PATTERNS = (QWEN2_WORDS, _PATTERN % r"\p{N}{1,3}")
 
 
 def keeps_words_apart(data: Mapping[str, Any], plain_words: Sequence[Mapping[str, Any]]) -> bool:

@@ -258,6 +258,11 @@ def _verified_part(
 
 
 def _convert_to(args: argparse.Namespace) -> dict[str, Any]:
+  if args.checkpoint.startswith(("gs://", "s3://")):
+    raise ValueError(
+      f"--checkpoint {args.checkpoint} is not on this machine, where `filax convert` reads. Copy "
+      "it to this machine first (gcloud storage cp -r; aws s3 cp --recursive)."
+    )
   checkpoint = released.find_checkpoint(args.checkpoint, args.components)
   if args.format in PEFT:
     _refuse_options(args, _OF_WHOLE_WEIGHTS, f"--format {args.format} takes")

@@ -5,7 +5,9 @@ import argparse
 from collections.abc import Callable, Sequence
 import difflib
 
-from filax import setting_kinds
+from filax import files, setting_kinds
+
+_LOCAL = ("out", "workdir")  # Options that name what a command writes.
 
 
 class Parser(argparse.ArgumentParser):
@@ -15,7 +17,15 @@ class Parser(argparse.ArgumentParser):
 
   def parse_known_args(self, args=None, namespace=None):
     self._words = tuple(args or ())
-    return super().parse_known_args(args, namespace)
+    values, others = super().parse_known_args(args, namespace)
+    for name in _LOCAL:
+      path = getattr(values, name, None)
+      if path and files.is_bucket(path):  # As a path, it would be a folder named "gs:".
+        self.error(
+          f"--{name} {path} is not on this machine, but the command writes to folders of this "
+          f"machine alone: name one, and copy it afterwards"
+        )
+    return values, others
 
   def error(self, message: str):
     if "expected one argument" in message:

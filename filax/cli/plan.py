@@ -30,7 +30,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from filax.cli import config_flags, options
+from filax.cli import config_flags, options, starting_point
 from filax.plan import lines, report, search, serving, serving_lines, topology
 from filax.plan.evaluation import EvaluationDemand
 from filax.train.chips import GIB
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
   jax.config.update("jax_platforms", "cpu")  # The slice is only compiled for.
   slice_ = topology.parse_topology(args.topology)
   config, _ = config_flags.read_config(["--config", args.config, *overrides])
+  starting_point.plan_vocabulary(config)
   if args.serve:
     return _serve(args, config.to_dict(), slice_)
   if args.search:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run takes from config.init_from besides parameters: its tokenizer, its vocabulary."""
 
+from collections.abc import Mapping
 import concurrent.futures
 import multiprocessing
+import os
+from typing import Any
 
 from etils import epath
 import jax
@@ -110,6 +113,32 @@ def take_vocabulary(config: ConfigDict, workdir: str) -> None:
     stored = store.read_config(source)["model"].get("llm", {})
   except store.NoCheckpoint:  # The run itself says what is wrong with its checkpoints.
     return
+  _take_rows(config, stored, source)
+
+
+def plan_vocabulary(config: ConfigDict) -> None:
+  """As `take_vocabulary`, for a config that is only looked at.
+
+  Nothing is converted, and a config.init_from that is not on this machine is left out. Raises
+  ValueError or OSError for a released folder that training would refuse.
+  """
+  llm = config.model.get("llm", {})
+  source = files.absolute(config.init_from)
+  if not config.init_from or "vocab" in llm or not os.path.exists(source):
+    return
+  if released.is_released(source):
+    stored = released.described_model(source).get("llm", {})
+  else:
+    stored = store.read_config(source)["model"].get("llm", {})
+  _take_rows(config, stored, source)
+
+
+def _take_rows(config: ConfigDict, stored: Mapping[str, Any], source: str) -> None:
+  """Sets config.model.llm.vocab to that of `stored`.
+
+  An llm of another kind changes nothing.
+  """
+  llm = config.model.get("llm", {})
   if stored.get("name") != llm.get("name"):
     return
   rows = components.build("llm", stored).vocab

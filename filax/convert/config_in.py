@@ -21,6 +21,8 @@ from filax.spec import dropout_stages
 
 KEY = "fila_config"  # The key of our config in a config.json; other software ignores it.
 SO400M = "so400m-384"
+SIGLIP = "siglip_vision_model"
+_SIGLIP_SIZES = dict(size=224, patch=16, width=768, heads=12, mlp=3072, depth=12)  # Transformers'.
 
 
 def read_config_json(folder: Path, components: Sequence[str] = ()) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def config_family(config: Mapping[str, Any]) -> str:
     projector = str(config.get("mm_projector_type", ""))
     is_flash = kind.startswith("videochat_flash") or "tome" in projector
     return "videochat-flash" if is_flash else "llava"
-  if kind == "siglip_vision_model":
+  if kind == SIGLIP:
     return "siglip"
   if kind == "llava" and "text_config" in config:  # LLaVA 1.5 of transformers.
     return ""
@@ -110,7 +112,13 @@ def _check_not_quantised(config: Mapping[str, Any]) -> None:
 
 
 def read_siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
-  """The encoder role from a SiglipVisionConfig, without its last `cut` blocks."""
+  """The encoder role from a SiglipVisionConfig, without its last `cut` blocks.
+
+  Raises ValueError for another kind of encoder.
+  """
+  kind = config.get("model_type", SIGLIP)
+  if kind != SIGLIP:
+    raise ValueError(f"The encoder's model_type is {kind!r}, but the one here is {SIGLIP!r}.")
   activation = config.get("hidden_act", "gelu_pytorch_tanh")
   if activation != "gelu_pytorch_tanh":
     raise ValueError(f"hidden_act is {activation!r}, but SigLIP here has gelu_pytorch_tanh.")
@@ -123,6 +131,8 @@ def read_siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
     depth="num_hidden_layers",
   )
   sizes = renamed(config, names)
+  if "model_type" in config:
+    sizes = _SIGLIP_SIZES | sizes
   if "depth" in sizes:
     sizes["depth"] -= cut
   return dict(name="siglip", eps=config.get("layer_norm_eps", 1e-6), **sizes)
@@ -165,6 +175,12 @@ def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
   decide.
   """
   text_config = dict(config["text_config"])
+  kind = text_config.get("model_type", "qwen2")
+  if kind not in llm_config_in.FAMILIES:
+    raise ValueError(
+      f"text_config has model_type {kind!r}, but the language models here are "
+      f"{', '.join(llm_config_in.FAMILIES)}."
+    )
   tied = config.get("tie_word_embeddings")
   if tied is not None:
     text_was_tied = text_config.pop("tie_word_embeddings", False)
@@ -189,12 +205,15 @@ def _read_llava(config: Mapping[str, Any]) -> dict[str, Any]:
   The tower is given by name; the newline depends on the merge type.
   """
   kind = str(config.get("model_type", ""))
-  if kind.startswith("llava_") and not kind.startswith("llava_qwen"):
+  if kind.startswith("llava_") and kind != "llava_qwen":
     raise ValueError(f"model_type is {kind!r}, but the LLaVA-NeXT here is llava_qwen.")
   _check_released(config, released_keys.LLAVA)
   encoder = dict(name="siglip")
-  if "siglip-so400m-patch14-384" in config.get("mm_vision_tower", ""):
+  tower = config.get("mm_vision_tower", "")
+  if re.search("siglip2?-so400m-patch14-384", tower):
     encoder["variant"] = SO400M
+  elif "clip-vit" in tower:  # Another name may be that of a local folder.
+    raise ValueError(f"mm_vision_tower is {tower!r}, but the encoder of LLaVA-NeXT here is SigLIP.")
   newline = config.get("mm_newline_position", "one_token")
   if newline == "no_token" or "unpad" not in config.get("mm_patch_merge_type", "flat"):
     newline = "none"

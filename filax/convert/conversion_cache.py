@@ -24,9 +24,10 @@ from typing import BinaryIO
 from filax import user_cache
 from filax.checkpoint import run_folder
 from filax.convert.report import REPORT_FILE
+from filax.convert.torch_files import INDEX
 
 KNOB = user_cache.KNOB
-CONVERTER = 3  # Raise it when the same files convert to another checkpoint.
+CONVERTER = 4  # Raise it when the same files convert to another checkpoint.
 
 _OF_FOLDERS = (".safetensors", ".bin", ".pt", ".pth")
 _WEIGHTS = (*_OF_FOLDERS, ".gguf")  # A GGUF file is a source of its own.
@@ -136,8 +137,8 @@ def source_files(source: Path) -> list[Path]:
 
 
 def holds_weights(source: Path) -> bool:
-  """Whether a folder directly holds files of weights."""
-  return any(file.suffix in _OF_FOLDERS for file in source.iterdir())
+  """Whether a folder directly holds weights, or an index of them."""
+  return any(file.name.endswith((*_OF_FOLDERS, INDEX)) for file in source.iterdir())
 
 
 def weight_bytes(source: Path) -> int:

@@ -6,6 +6,7 @@ It works layer by layer.
 
 from collections.abc import Callable, Mapping, Sequence
 import copy
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -45,6 +46,8 @@ def import_checkpoint(
   OSError, and then leaves nothing under the name `out`.
   """
   sources, model = open_inputs(request)
+  if "llm" not in model:  # SigLIP's own tokenizer is that of its text tower.
+    request = dataclasses.replace(request, tokenizer=None)
   roles = tuple(role for role in model if role in PARTS)
   if is_complete(model):
     roles = components.ROLES
@@ -52,7 +55,7 @@ def import_checkpoint(
   plan = tensor_plan.plan_tensors(
     model, sources, roles=roles, fresh=may_be_fresh, ignore=request.ignore
   )
-  if request.tokenizer is not None and "llm" in model:
+  if request.tokenizer is not None:
     rows = components.build("llm", model["llm"]).vocab
     request.tokenizer.check_rows(rows, _WRONG_TOKENIZER)
   config = checkpoint_config(request, model, plan)

@@ -78,7 +78,9 @@ def _check_inputs_exist(request: ImportRequest) -> None:
   for flag, path in inputs.items():
     if path is not None and not Path(path).exists():
       raise FileNotFoundError(
-        f"There is no file or folder {path}. Give --{flag} the weights: a folder, or a file of it."
+        f"There is no file or folder {path}. Give --{flag} the weights: a folder of this machine, "
+        "or a file of it. A model of the Hugging Face hub is downloaded first: hf download "
+        "ORG/NAME --local-dir FOLDER"
       )
 
 

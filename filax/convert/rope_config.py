@@ -7,8 +7,10 @@ from typing import Any
 
 from filax.ops.rope import YARN_KEYS
 
-LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+TRAINED = "original_max_position_embeddings"
+LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", TRAINED)
 _TYPES = ("default", "yarn")
+_WITH_TRAINED = ("yarn", "llama3")  # Types that depend on the trained positions.
 
 
 def read_rope(config: Mapping[str, Any], types: Sequence[str] = _TYPES) -> Mapping[str, Any]:
@@ -16,7 +18,7 @@ def read_rope(config: Mapping[str, Any], types: Sequence[str] = _TYPES) -> Mappi
 
   `types` are the implemented ones. Raises ValueError naming a setting that is not implemented.
   """
-  rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+  rope = _only_settings(config)
   kind = rope_type(rope)
   if kind not in types:
     raise ValueError(f"rope of type {kind!r} is not implemented; {' and '.join(types)} are.")
@@ -26,7 +28,7 @@ def read_rope(config: Mapping[str, Any], types: Sequence[str] = _TYPES) -> Mappi
     )
   implemented = ["rope_type", "type", "rope_theta"]
   if kind == "yarn":
-    implemented += ["factor", "original_max_position_embeddings", *YARN_KEYS]
+    implemented += ["factor", TRAINED, *YARN_KEYS]
   if kind == "llama3":
     implemented += LLAMA3_KEYS
   for key, value in rope.items():
@@ -35,6 +37,29 @@ def read_rope(config: Mapping[str, Any], types: Sequence[str] = _TYPES) -> Mappi
     if key in ("factor", "partial_rotary_factor") and value == 1:  # Changes nothing.
       continue
     raise ValueError(f"rope of type {kind!r} has {key}={value!r}, which is not implemented.")
+  return rope
+
+
+def _only_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The settings under the key of transformers 5 or of transformers 4.
+
+  Raises ValueError if a second place has other settings: versions of transformers differ in the one
+  that they read.
+  """
+  new = config.get("rope_parameters") or {}
+  old = config.get("rope_scaling") or {}
+  if new and old and dict(new) != dict(old):
+    raise ValueError(
+      f"config.json has rope_parameters={dict(new)} and another rope_scaling={dict(old)}. Keep the "
+      "one that holds, with its rope_theta."
+    )
+  rope = new or old
+  outside = config.get(TRAINED)
+  if rope_type(rope) in _WITH_TRAINED and outside not in (None, rope.get(TRAINED)):
+    raise ValueError(
+      f"config.json has {TRAINED}={outside} outside of its rope settings, which have "
+      f"{rope.get(TRAINED)}. Move it into them, or remove it."
+    )
   return rope
 
 
@@ -49,10 +74,10 @@ def yarn_settings(rope: Mapping[str, Any], positions: int) -> tuple:
   Returns (factor, trained positions[, settings that differ from YaRN's defaults]). Raises
   ValueError for a value of the wrong type.
   """
-  for key in ("factor", "original_max_position_embeddings"):
+  for key in ("factor", TRAINED):
     if rope.get(key) is not None:
       _check_positive("yarn", key, rope[key])
-  trained = rope.get("original_max_position_embeddings") or positions
+  trained = rope.get(TRAINED) or positions
   factor = rope.get("factor")
   factor = positions / trained if factor is None else float(factor)
   options = []

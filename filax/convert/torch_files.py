@@ -31,8 +31,13 @@ DTYPES = {  # The names of the safetensors format -> NumPy.
 }
 DTYPE_BY_NAME = {dtype.name: dtype for dtype in DTYPES.values()}
 TORCH_SUFFIXES = (".bin", ".pt", ".pth")
-WHOLE = "model.safetensors"  # Holds all weights: transformers reads no other file beside it.
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+INDEX = ".index.json"  # Ends the name of an index, which names the files of a model.
+WHOLE = (  # Each stands for all weights. Of several, transformers reads the first.
+  "model.safetensors",
+  "model.safetensors.index.json",
+  "pytorch_model.bin",
+  "pytorch_model.bin.index.json",
+)
 _POINTER = b"version https://git-lfs"
 BLOCK = 64 << 20  # Bytes hashed or checked at a time.
 
@@ -116,12 +121,13 @@ def _weight_files(path: Path) -> tuple[list[Path], set[str]]:
     return [path], set()
   if not path.is_dir():
     raise FileNotFoundError(f"There is no file or folder {path}.")
-  for index in INDEXES:
-    if (path / index).exists():
-      file_of_tensor = _read_index(path / index)
-      return _indexed_files(path, index, file_of_tensor), set(file_of_tensor)
-  if (path / WHOLE).exists():
-    return [path / WHOLE], set()
+  for name in WHOLE:
+    if not (path / name).exists():
+      continue
+    if not name.endswith(INDEX):
+      return [path / name], set()
+    file_of_tensor = _read_index(path / name)
+    return _indexed_files(path, name, file_of_tensor), set(file_of_tensor)
   for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth"):
     if files := sorted(path.glob(pattern)):
       return [file for file in files if not file.name.startswith("training_args")], set()

@@ -207,6 +207,7 @@ def test_a_header_that_cannot_be_right(changes, sentence, tmp_path, capsys):
 @pytest.mark.parametrize("index", ["{oops", "{}", "[1]"])
 def test_an_index_that_says_nothing(index, tmp_path, capsys):
   source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
+  (source / "model.safetensors").rename(source / "model-1.safetensors")
   (source / "model.safetensors.index.json").write_text(index)
   said = refused(capsys, tmp_path / "run", "from", "--source", source)
   assert "model.safetensors.index.json has no readable weight_map" in said
@@ -252,10 +253,10 @@ def test_a_flag_that_cannot_be_read(argv, sentence, tmp_path, capsys):
 
 def test_a_cut_shard_and_a_missing_one(tmp_path, capsys):
   source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
-  names = dict.fromkeys(qwen2_folder.qwen2_tensors(), "model.safetensors")
+  names = dict.fromkeys(qwen2_folder.qwen2_tensors(), "model-1.safetensors")
   names["model.norm.weight"] = "model-2.safetensors"
   (source / "model.safetensors.index.json").write_text(json.dumps(dict(weight_map=names)))
-  file = source / "model.safetensors"
+  file = (source / "model.safetensors").rename(source / "model-1.safetensors")
   file.write_bytes(file.read_bytes()[:-100])
   said = refused(capsys, tmp_path / "run", "from", "--source", source)
   assert "model-2.safetensors (named by the index)" in said and "is cut short" in said

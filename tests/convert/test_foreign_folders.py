@@ -11,6 +11,8 @@ from filax.convert import config_in, import_inputs, tensor_plan
 from filax.testing import qwen2_folder
 
 SIGLIP = dict(model_type="siglip_vision_model", hidden_size=8)
+QWEN2 = dict(model_type="qwen2")
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
 
 
 def planned(folder):
@@ -29,6 +31,18 @@ def test_other_files_beside_the_whole_model_are_not_read(tmp_path):
   name = "llm.norm.weight"
   expected = qwen2_folder.qwen2_tensors()["model.norm.weight"]
   np.testing.assert_array_equal(plan.tensors[name].read_all(), expected)
+
+
+def test_the_whole_model_comes_before_an_index(tmp_path):
+  """As in transformers; the index of the torch files often stays beside one safetensors file."""
+  folder = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
+  other = {name: x + 1 for name, x in qwen2_folder.qwen2_tensors().items()}
+  library.save_file(other, folder / "old.safetensors")
+  weight_map = dict.fromkeys(other, "old.safetensors")
+  for index in ("pytorch_model.bin.index.json", "model.safetensors.index.json"):
+    (folder / index).write_text(json.dumps(dict(weight_map=weight_map)))
+    _, plan = planned(folder)
+    assert {tensor.file.name for tensor in plan.tensors.values()} == {"model.safetensors"}
 
 
 def test_a_model_without_a_head_is_read_under_its_own_names(tmp_path):
@@ -54,6 +68,31 @@ def test_a_model_without_a_head_is_read_under_its_own_names(tmp_path):
       ),
       "of method 'awq'",
     ),
+    (
+      QWEN2 | dict(rope_parameters=dict(rope_type="default", rope_theta=1e6), rope_scaling=YARN),
+      "rope_parameters=.*and another rope_scaling=",
+    ),
+    (
+      QWEN2 | dict(rope_scaling=YARN, original_max_position_embeddings=32),
+      "original_max_position_embeddings=32 outside of its rope settings, which have 64",
+    ),
+    (
+      dict(model_type="llava_onevision", text_config=dict(model_type="gemma2"), vision_config={}),
+      "text_config has model_type 'gemma2'",
+    ),
+    (
+      dict(
+        model_type="llava_onevision",
+        text_config=QWEN2,
+        vision_config=dict(model_type="siglip2_vision_model"),
+      ),
+      "model_type is 'siglip2_vision_model'",
+    ),
+    (
+      dict(model_type="llava_qwen", mm_vision_tower="openai/clip-vit-large-patch14-336"),
+      "mm_vision_tower is 'openai/clip-vit-large-patch14-336'",
+    ),
+    (dict(model_type="llava_qwen3", mm_vision_tower="siglip"), "model_type is 'llava_qwen3'"),
     (dict(model_type="llava_llama", mm_vision_tower="clip"), "model_type is 'llava_llama'"),
     (
       dict(model_type="llava", text_config=dict(model_type="llama"), vision_config=SIGLIP),
@@ -64,3 +103,11 @@ def test_a_model_without_a_head_is_read_under_its_own_names(tmp_path):
 def test_what_is_not_implemented_is_refused_by_name(config, sentence):
   with pytest.raises(ValueError, match=sentence):
     config_in.architecture(json.loads(json.dumps(config)))
+
+
+def test_a_siglip_that_names_no_sizes_has_those_of_transformers():
+  """google/siglip-base-patch16-224 is released so."""
+  config = dict(model_type="siglip", vision_config=dict(model_type="siglip_vision_model"))
+  encoder = config_in.architecture(config)["encoder"]
+  expected = dict(size=224, patch=16, width=768, heads=12, mlp=3072, depth=11)
+  assert {key: encoder[key] for key in expected} == expected

@@ -186,6 +186,18 @@ def test_weights_changed_in_place_under_an_old_time_get_a_new_entry(source):
   assert conversion_cache.source_key(source) != before
 
 
+def test_a_folder_that_was_downloaded_in_part_says_what_is_missing(source):
+  """Only the documents, or an index without its files."""
+  (source / "model.safetensors").unlink()
+  with pytest.raises(ValueError, match=r"config\.json of a released qwen2, but no .*hf download"):
+    released.find_checkpoint(source)
+  weight_map = {"model.norm.weight": "model-00001-of-00002.safetensors"}
+  index = source / "model.safetensors.index.json"
+  index.write_text(json.dumps(dict(weight_map=weight_map)))
+  with pytest.raises(ValueError, match=r"model-00001-of-00002\.safetensors \(named by the index"):
+    released.find_checkpoint(source)
+
+
 def test_an_entry_that_lost_a_part_is_made_anew(source, capsys):
   entry = pathlib.Path(released.find_checkpoint(source))
   (entry / "conversion_report.json").unlink()

@@ -237,7 +237,7 @@ def special(path, kind):
 def test_what_is_no_file_is_refused_at_once(kind, name, tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
   source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
-  if name == "pytorch_model.bin":
+  if name != "config.json":  # Nothing is read beside model.safetensors.
     (source / "model.safetensors").unlink()
   (source / name).unlink(missing_ok=True)
   special(source / name, kind)
@@ -326,8 +326,9 @@ def test_a_gigantic_header_is_refused_unread(tmp_path):
 
 def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path):
   source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
+  (source / "model.safetensors").rename(source / "model-1.safetensors")
   (source / "model.safetensors.index.json").write_text(
-    '{"weight_map": {"a": "model.safetensors", "a": "other.safetensors"}}'
+    '{"weight_map": {"a": "model-1.safetensors", "a": "other.safetensors"}}'
   )
   with pytest.raises(ConversionError, match="names a twice"):
     torch_files.open_tensors(source)

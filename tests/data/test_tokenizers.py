@@ -148,6 +148,38 @@ def test_symbols_of_a_foreign_sentencepiece_model_never_match(tmp_path):
   assert tokenizer.special("</s>") in tokenizer.stop_ids
 
 
+@pytest.mark.parametrize("added", ["decoder", "file"])
+def test_vocabulary_and_merges_of_qwen2_give_the_same_ids(added, byte_level, tmp_path):
+  """As the slow tokenizer of transformers saves them, newer and older."""
+  content = json.loads(byte_level.content)
+  merges = [" ".join(pair) for pair in content["model"]["merges"]]
+  (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+  (tmp_path / "vocab.json").write_text(json.dumps(content["model"]["vocab"]))
+  tokens = content["added_tokens"]
+  config = dict(tokenizer_class="Qwen2Tokenizer", eos_token="<|im_end|>")
+  if added == "decoder":
+    config["added_tokens_decoder"] = {str(token.pop("id")): token for token in tokens}
+  else:
+    config["additional_special_tokens"] = list(tiny_tokenizer.CONTROL_TOKENS)
+    ids = {token["content"]: token["id"] for token in tokens}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(ids))
+  (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+  read = tokenizer_folder.load_if_present(tmp_path)
+  text = "What's in the video? 123 <|im_end|><tool_call>\n\n é"
+  assert read.encode(text) == byte_level.encode(text)
+  assert read.controls == byte_level.controls and read.vocab_size == byte_level.vocab_size
+  assert read.decode(read.encode(text)) == text
+  read.save(tmp_path / "saved")
+  assert tokenizers.load_tokenizer(tmp_path / "saved").encode(text) == read.encode(text)
+
+
+def test_the_merges_of_another_class_are_not_read(tmp_path):
+  (tmp_path / "vocab.json").write_text("{}")
+  (tmp_path / "merges.txt").write_text("")
+  (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+  assert tokenizer_folder.load_if_present(tmp_path) is None
+
+
 def test_training_is_repeatable_and_bounded(tmp_path):
   first = tokenizers.train_sentencepiece([*tiny_tokenizer.TEXTS], tmp_path / "a.model", 300)
   second = tokenizers.train_sentencepiece([*tiny_tokenizer.TEXTS], tmp_path / "b.model", 300)

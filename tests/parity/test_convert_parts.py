@@ -13,10 +13,12 @@ import torch
 import transformers
 
 from configs import fila_stage1, fila_stage4
+from data_pipelines.text import tokenizers
 from filax.checkpoint import store, streamed
 from filax.checkpoint.tuples import as_tuples
 from filax.convert import export_folder, import_folder, import_inputs
 from filax.models import components
+from filax.testing import tiny_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -144,7 +146,11 @@ def siglip(folder, form):
 @pytest.mark.parametrize("form", ["dual", "old", "new"])
 def test_siglip_alone(form, tmp_path):
   tower = siglip(tmp_path / "hub", form)
-  model, params, report = converted(tmp_path / "run", source=tmp_path / "hub")
+  of_text_tower = tokenizers.load_tokenizer(tiny_tokenizer.write_qwen_tokenizer(tmp_path))
+  model, params, report = converted(
+    tmp_path / "run", source=tmp_path / "hub", tokenizer=of_text_tower
+  )
+  assert not (tmp_path / "run" / "tokenizer.json").exists()
   reasons = {row["reason"] for row in report["unused"]}
   assert {"the block after the feature layer", "the pooling head"} <= reasons
   assert ("the text tower" in reasons) == (form == "dual")

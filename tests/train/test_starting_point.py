@@ -4,9 +4,9 @@
 import pytest
 
 from filax.checkpoint import store
-from filax.cli import config_flags, starting_point
+from filax.cli import config_flags, show, starting_point
 from filax.models import components
-from filax.testing import tiny_checkpoint
+from filax.testing import qwen2_folder, tiny_checkpoint
 
 ROWS = 576  # More than the variant has.
 
@@ -33,6 +33,17 @@ def test_a_run_has_the_embeddings_and_the_tokenizer_of_its_first_parameters(
   assert f"config.model.llm.vocab={ROWS}: the number of embeddings in {model}" in (
     capsys.readouterr().err
   )
+
+
+@pytest.mark.parametrize("kind", ["run", "released", "gone"])
+def test_show_counts_the_embeddings_of_the_first_parameters(kind, model, tmp_path, capsys):
+  source = {"run": model, "gone": tmp_path / "gone"}.get(kind)
+  if kind == "released":
+    tensors = qwen2_folder.qwen2_tensors(vocab=ROWS)
+    source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", tensors)
+  assert show.main(["--config=fila_toy:debug", f"--config.init_from={source}"]) == 0
+  shown = capsys.readouterr().out
+  assert (f"config.model.llm.vocab = {ROWS}" in shown) == (kind != "gone")
 
 
 def test_a_run_that_continues_needs_no_first_parameters(model, tmp_path):
