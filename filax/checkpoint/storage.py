@@ -149,8 +149,8 @@ def check_writable(folder: epath.PathLike) -> None:
   """Writes and removes a file in `folder`.
 
   The folder is created if it is missing. Raises ValueError for an unknown kind of bucket, a missing
-  package or a name that is not UTF-8, SaveFailed otherwise: no permission, a file in the way, a full
-  disk, no such bucket, no credentials.
+  package or a name that is not UTF-8, SaveFailed otherwise: no permission, a file in the way, a
+  full disk, no such bucket, no credentials.
   """
   check_name(folder)
   check_scheme(folder)

@@ -124,10 +124,11 @@ def _flag_error(error: flags.Error) -> str:
     if beginning in reason:
       return f"{flag} cannot be used. Set it to {kind}."
   name, _, value = flag.removeprefix("config.").partition("=")
-  if value:
-    for key in reversed(name.split(".")):
-      value = {key: value}
-    settings.check_settings(value)
+  *groups, last = name.split(".")
+  given: dict[str, Any] = {last: value}
+  for group in reversed(groups):
+    given = {group: given}
+  settings.check_settings(given)
   return text
 
 
