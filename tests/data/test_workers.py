@@ -94,7 +94,7 @@ def test_a_worker_without_shared_memory_names_it():
 
 
 def test_a_machine_without_shared_memory_names_it(monkeypatch):
-  monkeypatch.setattr(multiprocessing.synchronize.SemLock, "_make_name", lambda: "/no/such/name")
+  monkeypatch.setattr(multiprocessing.synchronize.SemLock, "_make_name", lambda _: "/no/such/name")
   with pytest.raises(OSError) as error:
     multiprocessing.Lock()
   with pytest.raises(workers.NoSharedMemory, match="--shm-size"):
