@@ -70,7 +70,7 @@ def raise_if_ended(error: Exception) -> None:
 
 
 def raise_if_no_shared_memory(error: OSError) -> None:
-  """Raises NoSharedMemory if an error is that of a full or missing /dev/shm."""
+  """Raises NoSharedMemory for the error of a full /dev/shm."""
   frames = traceback.extract_tb(error.__traceback__)
   if frames and frames[-1].filename.endswith(_USERS):
     raise NoSharedMemory(_shared_memory_sentence()) from error
