@@ -160,6 +160,9 @@ class Batches(contextlib.AbstractContextManager):
     except RuntimeError as error:
       workers.raise_if_ended(error)
       raise
+    except OSError as error:
+      workers.raise_if_no_shared_memory(error)
+      raise
 
   def close(self):
     """Ends the stream. May be called twice."""

@@ -8,15 +8,23 @@ import multiprocessing
 from multiprocessing import resource_tracker
 import os
 import re
+import shutil
 import signal
 import threading
+import traceback
 
 _ENDED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
+_SHARED_MEMORY = "/dev/shm"
+_USERS = ("multiprocessing/synchronize.py", "multiprocessing/shared_memory.py")  # Of that memory.
 _QUIET = "ignore:resource_tracker:UserWarning"
 
 
 class WorkerEnded(OSError):
   """A loader worker was killed from outside this run."""
+
+
+class NoSharedMemory(OSError):
+  """The memory through which workers pass their rows has no room."""
 
 
 def start_tracker() -> None:
@@ -52,11 +60,32 @@ def raise_if_ended(error: Exception) -> None:
   if match is None:
     return
   code = int(match[1])
+  if code == -signal.SIGBUS:  # The kernel finds no page for a part of the memory.
+    raise NoSharedMemory(_shared_memory_sentence()) from error
   reason = f"exit code {code}" if code >= 0 else _signal_name(-code)
   raise WorkerEnded(
     f"A loader worker was ended from outside ({reason}); out of memory is the usual reason. Lower "
     "config.data.workers, config.data.threads or config.data.prefetch, and start again."
   ) from error
+
+
+def raise_if_no_shared_memory(error: OSError) -> None:
+  """Raises NoSharedMemory for the error of a full /dev/shm."""
+  frames = traceback.extract_tb(error.__traceback__)
+  if frames and frames[-1].filename.endswith(_USERS):
+    raise NoSharedMemory(_shared_memory_sentence()) from error
+
+
+def _shared_memory_sentence() -> str:
+  try:
+    size = f"{shutil.disk_usage(_SHARED_MEMORY).total / 1e6:.0f} MB"
+  except OSError:
+    size = "missing"
+  return (
+    f"The shared memory of this machine ({_SHARED_MEMORY}: {size}) has no room for the rows of the "
+    "loader's workers. Enlarge it (docker run --shm-size=16g; on Kubernetes, an emptyDir of medium "
+    f"Memory at {_SHARED_MEMORY}), or set config.data.workers=0."
+  )
 
 
 def _signal_name(number: int) -> str:

@@ -155,6 +155,15 @@ def read_checked(path: str | os.PathLike, label: str = "") -> bytes:
   return content
 
 
+def make_file(path: str | os.PathLike) -> None:
+  """Makes an empty file, unless there is one.
+
+  Its mode follows the umask. SQLite gives its own files no right of writing for a group.
+  """
+  with contextlib.suppress(FileExistsError):
+    pathlib.Path(path).touch(exist_ok=False)
+
+
 def digest_line(content: bytes | memoryview, label: str) -> bytes:
   """The first line of a checked file."""
   digest = hashlib.sha256(label.encode() + b"\n")

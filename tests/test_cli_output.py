@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands end well with a closed output, and in a locale that lacks a character."""
 
+import importlib
 import io
 import os
 import pty
+import subprocess
 import sys
 
 import pytest
 
 from filax import disk_errors
 from filax.cli import chat, errors
+from filax.cli import main as filax
 from filax.cli.terminal import printable, with_start_joined
 from filax.convert import output_folder
 
@@ -75,3 +78,53 @@ def test_a_full_disk_is_a_sentence(capsys):
   assert (
     "filax verb: What was to be written found no room: No space left" in capsys.readouterr().err
   )
+
+
+CLOSED = """
+import os, sys
+os.closerange(0, 3)
+sys.stdin = sys.stdout = sys.stderr = None
+from filax.cli import main
+code = main.main(["no verb"])
+with open(sys.argv[1], "w") as file:
+  file.write(f"{code} {file.fileno() > 2} {sys.stdin.read()!r} {sys.stderr.writable()}")
+"""
+
+
+def test_no_file_takes_the_number_of_a_closed_stream(tmp_path):
+  """Messages of C++ libraries go to number 2, whatever is open there."""
+  subprocess.run([sys.executable, "-c", CLOSED, str(tmp_path / "file")], check=True)
+  assert (tmp_path / "file").read_text() == "2 True '' True"
+
+
+NO_DEVICE = """
+import jax
+from filax.cli import errors
+for platforms in ("nonesuch", "cuda"):
+  jax.config.update("jax_platforms", platforms)
+  assert errors.run_verb(lambda _: jax.devices(), [], "verb") == 2
+"""
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="jax finds the GPU")
+def test_a_missing_device_is_a_sentence():
+  done = subprocess.run(
+    [sys.executable, "-c", NO_DEVICE],
+    env=os.environ | dict(JAX_PLATFORMS="nonesuch"),
+    capture_output=True,
+    text=True,
+  )
+  first, second = done.stderr.splitlines()
+  assert first.startswith("filax verb: jax finds no device of JAX_PLATFORMS=nonesuch: Unable to")
+  assert second.endswith("Unset JAX_PLATFORMS, or set it to cpu; filax doctor shows the devices.")
+
+
+@pytest.mark.parametrize("verb", ["train", "convert", "data", "show", "evals"])
+def test_help_without_docstrings(verb, monkeypatch):
+  """As with python -OO."""
+  module, _ = filax.VERBS[verb]
+  monkeypatch.setattr(importlib.import_module(module), "__doc__", None)
+  try:
+    assert filax.main([verb, "--help"]) == 0
+  except SystemExit as ended:
+    assert ended.code == 0

@@ -48,6 +48,7 @@ def test_a_base_without_a_folder(words):
     ("--config.data.train[0]=x", r"can only be set as a whole: --config.data.train=VALUE"),
     ("--config.data.rows.x=3", "can only be set as a whole: --config.data.rows=VALUE"),
     ("--config.steps.x=3", "--config.steps.x sets a part of config.steps=0, "),
+    ("--config.steps:3", "--config.steps:3 is not the name of a setting"),
     ("--config..steps=3", "--config..steps is not the name of a setting"),
     ("--config.model.llm.size=3", "no such config key: config.model.llm.size. `filax show` prints"),
     ("--config.dat.x=3", 'There is no such config key: config.dat.x. Did you mean "data"'),

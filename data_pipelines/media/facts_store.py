@@ -102,8 +102,9 @@ class FactsStore:
   def _connect(self) -> None:
     """Opens the file.
 
-    Raises sqlite3.Error if it is damaged or cannot be opened.
+    Raises sqlite3.Error if it is damaged or cannot be opened, OSError if it cannot be made.
     """
+    files.make_file(self._file_path())
     connection = sqlite3.connect(
       self._file_path(), timeout=_WAIT_SECONDS, check_same_thread=False, isolation_level=None
     )

@@ -100,6 +100,29 @@ class Lease:
         "stopped or out of reach. The run ends here and writes nothing more."
       )
 
+  def check_before_save(self) -> None:
+    """`check_held`, which asks again if the storage does not answer.
+
+    Raises its OSError after the stale time: by then, another run may have taken over.
+    """
+    deadline = time.monotonic() + self.stale_seconds
+    is_reported = False
+    while True:
+      try:
+        return self.check_held()
+      except Lost:
+        raise
+      except OSError as error:
+        if time.monotonic() > deadline:
+          raise
+        if not is_reported:
+          is_reported = True
+          self._report(
+            f"{self.workdir}/{self._name} cannot be read ({error}). Trying again for up to "
+            f"{self.stale_seconds:.0f} s."
+          )
+      time.sleep(min(_LOOK_SECONDS, self.stale_seconds / 20))
+
   def _read_holder(self) -> owner.Owner | None:
     """The owner in the lease file.
 

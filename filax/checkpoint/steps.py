@@ -89,8 +89,10 @@ def newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
 def absolute_folder(path: epath.PathLike) -> epath.Path:
   """The absolute path, `~` expanded, which Orbax needs.
 
-  Raises ValueError for a bucket whose package is missing, OSError for one that does not answer.
+  Raises ValueError for a bucket whose package is missing and for a name that is not UTF-8, OSError
+  for a bucket that does not answer.
   """
+  storage.check_name(path)
   storage.check_scheme(path)
   storage.check_reachable(path)
   storage.forget_listings(path)

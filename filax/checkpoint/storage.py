@@ -41,6 +41,17 @@ class SaveFailed(OSError):
   """
 
 
+def check_name(folder: epath.PathLike) -> None:
+  """Raises ValueError for a name that TensorStore could not use."""
+  try:
+    os.fspath(folder).encode()
+  except UnicodeEncodeError:
+    raise ValueError(
+      f"{os.fspath(folder)!a} cannot be used, because its name is not UTF-8. Rename it, or, "
+      "if the locale has another encoding, set PYTHONUTF8=1."
+    ) from None
+
+
 def check_readable(folder: epath.PathLike) -> None:
   """Looks for a folder in its bucket; local folders pass.
 
@@ -137,10 +148,11 @@ def forget_listings(path: epath.PathLike) -> None:
 def check_writable(folder: epath.PathLike) -> None:
   """Writes and removes a file in `folder`.
 
-  The folder is created if it is missing. Raises ValueError for an unknown kind of bucket or a
-  missing package, SaveFailed otherwise: no permission, a file in the way, a full disk, no such
-  bucket, no credentials.
+  The folder is created if it is missing. Raises ValueError for an unknown kind of bucket, a missing
+  package or a name that is not UTF-8, SaveFailed otherwise: no permission, a file in the way, a
+  full disk, no such bucket, no credentials.
   """
+  check_name(folder)
   check_scheme(folder)
   seconds = _answer_seconds()
   name = f"write-test.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"

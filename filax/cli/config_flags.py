@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--config F[:args]` with overrides `--config.key=value`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import itertools
 import os
 import re
@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from filax import settings, shipped_configs
+from filax import setting_kinds, settings, shipped_configs
 
 _INVALID = (  # What absl says about a value of the wrong type -> what it should be.
   ("invalid literal for int", "a whole number"),
@@ -29,6 +29,7 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
   for values that filax.settings refuses.
   """
   shipped_configs.make_importable()
+  _check_values(argv, {"config": "a config file", **texts})
   flag_values = flags.FlagValues()
   words = ["filax", *_with_shipped_config(last_of_each(argv))]
   config_flag = config_flags.DEFINE_config_file(
@@ -44,7 +45,10 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
     )
   config, stray = _parse_flags(flag_values, config_flag, words, file)
   if stray:
-    raise ValueError(f"{stray[0]!r} is not understood. Options start with --.")
+    hint = ""
+    if stray[0].lower() in ("true", "false"):
+      hint = f" A setting is switched by --config.KEY={stray[0]}."
+    raise ValueError(f"{stray[0]!r} is not understood. Options start with --.{hint}")
   values = flag_values.flag_values_dict()
   if not file:
     raise ValueError("--config is missing: a config file.")
@@ -62,6 +66,23 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
   for name in texts:
     strings[name] = values[name]
   return config, strings
+
+
+def _check_values(words: Sequence[str], texts: Mapping[str, str]) -> None:
+  """Raises ValueError for a flag that lacks its value.
+
+  absl would take the next flag as the value. texts: flag -> its help.
+  """
+  for word, after in itertools.zip_longest(words, words[1:], fillvalue="--"):
+    flag = _FLAG.fullmatch(word)
+    if flag is None or flag[2] is not None or not after.startswith("--"):
+      continue
+    setting = settings.TABLE.get(flag[1].removeprefix("config."))
+    text = texts.get(flag[1], "")
+    if flag[1].startswith("config.") and setting not in (None, setting_kinds.FLAG):
+      text = setting.words
+    if text:
+      raise ValueError(f"--{flag[1]} is missing its value: {text}. Write --{flag[1]}=VALUE.")
 
 
 def _parse_flags(
@@ -90,7 +111,10 @@ def _parse_flags(
 
 
 def _flag_error(error: flags.Error) -> str:
-  """The sentence for an unknown flag, or an invalid value."""
+  """The sentence for an unknown flag, or an invalid value.
+
+  Raises it as a ValueError if filax.settings has a better one.
+  """
   # An error of the config itself comes as a traceback, whose last line counts.
   text = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
   if isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in text:
@@ -98,7 +122,13 @@ def _flag_error(error: flags.Error) -> str:
   flag, _, reason = text.removeprefix("flag --").partition(": ")
   for beginning, kind in _INVALID:
     if beginning in reason:
-      text = f"{flag} cannot be used. Set it to {kind}."
+      return f"{flag} cannot be used. Set it to {kind}."
+  name, _, value = flag.removeprefix("config.").partition("=")
+  *groups, last = name.split(".")
+  given: dict[str, Any] = {last: value}
+  for group in reversed(groups):
+    given = {group: given}
+  settings.check_settings(given)
   return text
 
 
@@ -137,7 +167,7 @@ def _check_whole(config: ConfigDict, flag: str) -> None:
   flag: "--config.data.train", for example. Names that the config lacks are not looked at.
   """
   _, *keys = re.split(r"[.\[]", flag)
-  if "" in keys:
+  if not all(re.fullmatch(r"\w+]?", key) for key in keys):
     raise ValueError(f"{flag} is not the name of a setting, such as --config.data.train.")
   setting = config
   name = "config"
@@ -193,6 +223,8 @@ def _with_shipped_config(argv: Sequence[str]) -> list[str]:
 def _config_file(text: str) -> str:
   """ "F:args" with the file that F stands for."""
   name, colon, arguments = text.partition(":")
+  if not name:
+    return text
   return f"{shipped_configs.find_file(name)}{colon}{arguments}"
 
 

@@ -79,7 +79,7 @@ def convert_parser() -> argparse.ArgumentParser:
   parser = options.Parser(
     prog="filax convert",
     formatter_class=argparse.RawDescriptionHelpFormatter,
-    description=__doc__.partition("\n\n")[2],
+    description=(__doc__ or "").partition("\n\n")[2],
   )
   directions = parser.add_subparsers(dest="direction", required=True, metavar="from|to")
   _add_from_parser(directions)

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 def data_parser() -> argparse.ArgumentParser:
   """The options of all verbs."""
-  parser = options.Parser(prog="filax data", description=__doc__.splitlines()[0])
+  parser = options.Parser(prog="filax data", description=(__doc__ or "").partition("\n")[0])
   verbs = parser.add_subparsers(required=True, metavar="VERB")
   _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))

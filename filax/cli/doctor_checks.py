@@ -125,7 +125,7 @@ def _devices() -> tuple[list[dict[str, Any]], str]:
 
     devices = jax.devices()
   except Exception as error:  # Drivers fail in every way; the report says how.
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()) or type(error).__name__
     return [], f"jax finds no device: {reason}"
   by_kind: dict[str, dict[str, Any]] = {}
   for device in devices:

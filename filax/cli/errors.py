@@ -8,7 +8,7 @@ import os
 import select
 import sys
 
-from filax.cli import interrupts
+from filax.cli import backend_errors, interrupts
 from filax.disk_errors import disk_sentence, is_disk_full
 from filax.memory_errors import is_out_of_memory, memory_sentence
 
@@ -19,10 +19,10 @@ _TEXT_FLAGS = ("--question",)  # Their values are for the model, whatever they b
 def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], verb: str) -> int:
   """Runs main(argv); returns its exit code, or 2 after a user error.
 
-  User errors are ValueError, OSError, too little memory and a full disk, printed without a
-  traceback. A path that begins with ~ is below the home folder, also behind "=", where shells leave
-  it. If the reader of the output stops (`filax show ... | head`), the command ends without a
-  message. FILAX_DEBUG=1 lets the traceback of a user error through.
+  User errors are ValueError, OSError, too little memory, a full disk and a missing device, printed
+  without a traceback. A path that begins with ~ is below the home folder, also behind "=", where
+  shells leave it. If the reader of the output stops (`filax show ... | head`), the command ends
+  without a message. FILAX_DEBUG=1 lets the traceback of a user error through.
   """
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")  # A name is shown, whatever the locale.
@@ -37,9 +37,9 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
       print(f"filax {verb}: {error}", file=sys.stderr)
       return 2
     return BROKEN_PIPE
-  except (ValueError, OSError, RuntimeError, MemoryError) as error:
+  except (ValueError, OSError, RuntimeError, MemoryError, AssertionError) as error:
     is_users = isinstance(error, ValueError | OSError) or is_out_of_memory(error)
-    is_users = is_users or is_disk_full(error)
+    is_users = is_users or is_disk_full(error) or backend_errors.is_without_backend(error)
     if not is_users or os.environ.get("FILAX_DEBUG"):
       raise
     print(f"filax {verb}: {sentence(error)}", file=sys.stderr)
@@ -53,6 +53,8 @@ def sentence(error: Exception) -> str:
   """What a user error says, in one line."""
   if is_out_of_memory(error):
     return memory_sentence(error)
+  if backend_errors.is_without_backend(error):
+    return backend_errors.backend_sentence(error)
   if is_disk_full(error) and not _is_a_sentence(error):
     return disk_sentence(error)
   text = " ".join(str(error).split()) or type(error).__name__

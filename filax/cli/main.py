@@ -52,6 +52,9 @@ def version() -> str:
 def main(argv: list[str] | None = None) -> int:
   """Runs a verb; returns the exit code."""
   try:
+    from filax.cli import standard_streams
+
+    standard_streams.open_closed_streams()
     return _run(sys.argv[1:] if argv is None else argv)
   except KeyboardInterrupt:  # It came before the verb began, or after its end.
     print("filax: stopped.", file=sys.stderr)

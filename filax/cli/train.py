@@ -69,7 +69,7 @@ _NO_BASE = "\0"  # No folder has this name.
 def main(argv: Sequence[str]) -> int:
   """argv without the verb -> exit code."""
   if {"-h", "--help"} & set(argv):
-    print(__doc__.strip())
+    print((__doc__ or "").strip())  # python -OO keeps no texts.
     return 0
   try:
     argv, code_when_stopped = split_exit_code(argv)
@@ -131,13 +131,17 @@ def split_option(argv: Sequence[str], option: str, default: str) -> tuple[list[s
   """argv without an option, and its last value; "" if missing."""
   rest = []
   value = default
-  arguments = iter(argv)
-  for argument in arguments:
-    name, equals, text = argument.partition("=")
+  words = list(argv)
+  while words:
+    word = words.pop(0)
+    name, equals, text = word.partition("=")
     if name != option:
-      rest.append(argument)
+      rest.append(word)
+    elif equals:
+      value = text
     else:
-      value = text if equals else next(arguments, "")
+      has_value = bool(words) and not words[0].startswith("--")
+      value = words.pop(0) if has_value else ""
   return rest, value
 
 

@@ -117,7 +117,7 @@ class ResultsFolder:
     """
     if self._file is None or self._lease is None:
       raise ValueError("open_answers comes first")
-    self._lease.check_held()
+    self._lease.check_before_save()
     lines = [json.dumps(row).encode() + b"\n" for row in rows]
     content = b"".join(lines)
     with self._spared():

@@ -21,6 +21,7 @@ from filax.parallel import ending, rendezvous
 
 _PORT = 8474  # On a pod, besides the runtime's own ports.
 _VISIBLE = ("jax_cuda_visible_devices", "jax_rocm_visible_devices")
+_SLURM_STEP = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
 _MISSING = re.compile(r"task:(\d+)")
 
 
@@ -96,10 +97,25 @@ def _arguments() -> dict[str, Any] | None:
     return _coordinator_arguments(coordinator)
   pod = os.environ.get("TPU_WORKER_HOSTNAMES", "").count(",") > 0
   slices = _environment_number("MEGASCALE_NUM_SLICES", "1", low=0) > 1
-  slurm = _environment_number("SLURM_NTASKS", "1", low=0) > 1
-  if pod or slices or slurm:
+  tasks = _environment_number("SLURM_NTASKS", "1", low=0)
+  if tasks > 1 and not (pod or slices):
+    _check_in_slurm_step(tasks)
+  if pod or slices or tasks > 1:
     return {}
   return None
+
+
+def _check_in_slurm_step(tasks: int) -> None:
+  """Raises ValueError unless srun has started this process.
+
+  The script of a job, and the shell of salloc, know the number of tasks, but are alone.
+  """
+  missing = [name for name in _SLURM_STEP if name not in os.environ]
+  if missing:
+    raise ValueError(
+      f"SLURM_NTASKS={tasks}, but srun did not start this process ({missing[0]} is not set). Start "
+      "it with srun, as launch/slurm.sh does, or unset SLURM_NTASKS to use this process alone."
+    )
 
 
 def _coordinator_arguments(coordinator: str) -> dict[str, Any]:

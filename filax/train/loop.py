@@ -88,7 +88,7 @@ def train_pipeline(
     compilations = stack.enter_context(metrics.Compilations())
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
     config, setup = choose_open_settings(config, workdir, steps, devices)
-    check_lease = lease.check_held if lease else _no_lease
+    check_lease = lease.check_before_save if lease else _no_lease
     best = config.get("best", "")
     saved = stack.enter_context(store.Checkpoints(workdir, config["keep"], check_lease, best))
     stack.enter_context(ending.together())  # Errors from here on end all processes.
@@ -99,7 +99,7 @@ def train_pipeline(
     say_if_done(int(jax.device_get(state.step)), steps, config["steps"])
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
-    publisher = stack.enter_context(Publisher(workdir, check_lease))
+    publisher = stack.enter_context(Publisher(workdir, lease.check_held if lease else _no_lease))
     log = stack.enter_context(open_log(run, publisher))
     saved.recover_best(functools.partial(read_scores, workdir))
     tracker = make_tracker(run, log, make_meter(run, costs, compilations), clock, publisher)

@@ -47,7 +47,7 @@ def train(
   with ending.together(), storage.full_disk_explained(workdir):
     storage.check_writable(workdir)
     with hold_workdir(workdir) as lease:
-      pipeline = open_data(config, workdir, lease.check_held if lease else None)
+      pipeline = open_data(config, workdir, lease.check_before_save if lease else None)
       return loop.train_pipeline(
         config,
         workdir,

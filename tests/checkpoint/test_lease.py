@@ -279,6 +279,33 @@ def test_a_lease_that_was_removed_is_lost(tmp_path):
       held.check_held()
 
 
+def test_a_save_asks_again_if_the_storage_does_not_answer(tmp_path):
+  workdir = tmp_path / "run"
+  away = tmp_path / "away"
+  told = []
+  with Lease(workdir, STALE, told.append) as ours:
+    workdir.rename(away)
+    workdir.touch()  # Every access fails: it is not a folder.
+    with pytest.raises(NotADirectoryError):
+      ours.check_held()
+
+    def answer_again():
+      workdir.unlink()
+      away.rename(workdir)
+
+    timer = threading.Timer(STALE / 3, answer_again)
+    timer.start()
+    ours.check_before_save()
+    timer.join()
+    ours.check_held()
+    workdir.rename(away)
+    workdir.touch()
+    with pytest.raises(NotADirectoryError):
+      ours.check_before_save()
+    answer_again()
+  assert [text.partition(". ")[2] for text in told] == ["Trying again for up to 1 s."] * 2
+
+
 def test_the_environment_sets_the_seconds(tmp_path, monkeypatch):
   monkeypatch.setenv("FILAX_LEASE_SECONDS", "7.5")
   assert Lease(tmp_path).stale_seconds == 7.5

@@ -39,6 +39,13 @@ def test_something_in_the_way(tmp_path, name, reason):
     storage.check_writable(tmp_path / name)
 
 
+@pytest.mark.parametrize("use", [storage.check_writable, store.exists])
+def test_a_name_that_is_not_utf8(tmp_path, use):
+  """TensorStore would refuse it at the first save."""
+  with pytest.raises(ValueError, match=r"caf.udce9' cannot be used, because its name is not UTF-8"):
+    use(f"{tmp_path}/caf\udce9")
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
   """As root, only what the kernel makes cannot be written."""
   folder = pathlib.Path("/proc/filax") if os.geteuid() == 0 else tmp_path

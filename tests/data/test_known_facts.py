@@ -4,6 +4,7 @@
 import os
 import pickle
 import sqlite3
+import stat
 
 import pytest
 
@@ -12,6 +13,7 @@ from data_pipelines.media.facts_store import FactsStore
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.media.known_facts import KnownFacts
 from data_pipelines.media.probe import probe
+from data_pipelines.synthesis.labels.cache import AnswerCache
 from filax.testing import clips
 
 
@@ -82,3 +84,15 @@ def test_all_media_come_in_order(processes, media, cache, monkeypatch):
       assert "when this run's plan was made" in facts.error
     else:
       assert facts == probe(name), name
+
+
+@pytest.mark.parametrize("kind", [FactsStore, AnswerCache])
+def test_the_members_of_a_group_share_a_cache(tmp_path, kind):
+  """Where the umask says so; SQLite alone would let them read only."""
+  file = tmp_path / "cache.sqlite"
+  before = os.umask(0o002)
+  try:
+    kind(file)
+  finally:
+    os.umask(before)
+  assert stat.S_IMODE(file.stat().st_mode) == 0o664

@@ -2,6 +2,7 @@
 """Workers take no signals, end with their run, and are missed when somebody kills them."""
 
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import pathlib
 import signal
@@ -83,3 +84,19 @@ def test_they_end_when_their_run_is_killed(folder):
 
 def test_another_error_is_left_alone():
   workers.raise_if_ended(RuntimeError("something else"))
+
+
+def test_a_worker_without_shared_memory_names_it():
+  """The kernel ends a process that writes to a full /dev/shm by SIGBUS."""
+  ended = RuntimeError("Worker process was terminated unexpectedly with exit code -7.")
+  with pytest.raises(workers.NoSharedMemory, match=r"/dev/shm: .* config\.data\.workers=0"):
+    workers.raise_if_ended(ended)
+
+
+def test_a_machine_without_shared_memory_names_it(monkeypatch):
+  monkeypatch.setattr(multiprocessing.synchronize.SemLock, "_make_name", lambda _: "/no/such/name")
+  with pytest.raises(OSError) as error:
+    multiprocessing.Lock()
+  with pytest.raises(workers.NoSharedMemory, match="--shm-size"):
+    workers.raise_if_no_shared_memory(error.value)
+  workers.raise_if_no_shared_memory(OSError("something else"))

@@ -38,3 +38,11 @@ def test_what_jax_chose_stays_where_processes_share_a_node(monkeypatch, environm
     assert jax.config.values["jax_cuda_visible_devices"] == devices
   finally:
     jax.config.update("jax_cuda_visible_devices", before)
+
+
+def test_a_process_that_srun_did_not_start_is_not_joined(monkeypatch):
+  """The script of a job knows how many tasks there would be."""
+  for name, value in dict(SLURM_JOB_ID="7", SLURM_PROCID="0", SLURM_NTASKS="4").items():
+    monkeypatch.setenv(name, value)
+  with pytest.raises(ValueError, match=r"srun did not start this process .SLURM_STEP_NODELIST is"):
+    distributed.start()

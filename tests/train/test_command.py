@@ -50,12 +50,35 @@ def test_overrides():
     ([f"{CONFIG}:debug=2", "--workdir=x"], "debug='2' is not a bool"),
     (["--config=configs/none.py", "--workdir=x"], "There is no config configs/none.py"),
     ([CONFIG, "--workdirs=x"], "Did you mean: workdir"),
+    (
+      [CONFIG, "--config.steps", "--workdir", "x"],
+      r"--config\.steps is missing its value: a whole number of 0 or more. Write --config\.steps=",
+    ),
+    ([CONFIG, "--config.init_from", "--workdir=x"], r"--config\.init_from is missing its value"),
+    ([CONFIG, "--workdir", "--config.steps=3"], "--workdir is missing its value: where things go"),
+    ([CONFIG, "--workdir=x", "--config.seed"], r"--config\.seed is missing its value"),
+    (["--config", "--workdir=x"], "--config is missing its value: a config file"),
+    (["--config=", "--workdir=x"], "--config is missing: a config file"),
+    ([CONFIG, "--workdir=x", "--config.data.packing", "False"], r"by --config\.KEY=False"),
+    ([CONFIG, "--workdir=x", "--config.optim=4"], "is not a group of settings. Set those below it"),
+    ([CONFIG, "--workdir=x", "--config.data.train=((1,"], r"data\.train='\(\(1,' cannot be used"),
   ],
 )
 def test_what_does_not_fit_is_one_sentence(argv, message):
   with pytest.raises(ValueError, match=message) as error:
     config_flags.read_config(argv, workdir="where things go")
   assert "Traceback" not in str(error.value)
+
+
+def test_a_switch_and_a_value_with_one_dash():
+  words = [f"{CONFIG}:debug", "--config.best", "-eval/x/loss", "--config.data.packing"]
+  config, _ = config_flags.read_config(words)
+  assert config.best == "-eval/x/loss" and config.data.packing is True
+
+
+def test_an_option_of_the_command_does_not_take_the_next_one():
+  assert train.split_option(["--base", "--workdir=x"], "--base", "") == (["--workdir=x"], "")
+  assert train.split_option(["--base", "x", "y"], "--base", "") == (["y"], "x")
 
 
 def test_help_teaches(capsys):

@@ -276,9 +276,8 @@ def test_a_save_of_a_run_that_lost_its_workdir_stays_unfinished(tmp_path):
 
   config = row_source.tiny_train_config(steps=5, checkpoint_every=100)
   with pytest.raises(Exception, match="gone"):
-    loop.train_pipeline(
-      config, tmp_path, row_source.RandomRows(8), lease=SimpleNamespace(check_held=check)
-    )
+    lease = SimpleNamespace(check_held=check, check_before_save=check)
+    loop.train_pipeline(config, tmp_path, row_source.RandomRows(8), lease=lease)
   assert not all(looks)
   assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from data_pipelines.synthesis.labels.rules import rule_labels
 from data_pipelines.synthesis.longvid.event_texts import content_words
+from filax import files
 
 PROMPT_VERSION = 1
 PROMPTS = {
@@ -58,6 +59,7 @@ class AnswerCache:
     self._waiting: dict[str, str] = {}
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     with self._explained():
+      files.make_file(path)
       self._database = sqlite3.connect(path, timeout=_WAIT_SECONDS)
       self._database.execute(
         "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)"
@@ -96,10 +98,10 @@ class AnswerCache:
 
   @contextlib.contextmanager
   def _explained(self) -> Iterator[None]:
-    """Raises ValueError for an error of SQLite."""
+    """Raises ValueError for an error of SQLite, or of its file."""
     try:
       yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
       raise ValueError(
         f"The cache {self._path} cannot be used ({error}). Name another --cache."
       ) from error

@@ -101,7 +101,7 @@ def answer_question(
 
 
 def main():
-  options = fila_video.parse_options(__doc__.split("\n")[0])
+  options = fila_video.parse_options((__doc__ or "").split("\n")[0])
   dtype = getattr(torch, options.dtype)
   llm, tower, projector, settings = load_model(HERE, dtype, options.device)
   tokenizer = fila_video.TextTokenizer(HERE)

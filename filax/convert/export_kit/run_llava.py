@@ -237,7 +237,7 @@ def answer_question(model, settings, weight, tokenizer, video, question, max_new
 
 
 def main():
-  options = fila_video.parse_options(__doc__.split("\n")[0])
+  options = fila_video.parse_options((__doc__ or "").split("\n")[0])
   model, settings, weight = load_model(HERE, getattr(torch, options.dtype), options.device)
   tokenizer = fila_video.TextTokenizer(HERE)
   ids, text = answer_question(

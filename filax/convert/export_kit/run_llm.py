@@ -18,7 +18,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 @torch.no_grad()
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument("--question", required=True)
   parser.add_argument("--max-new-tokens", type=int, default=256)
   options = parser.parse_args()

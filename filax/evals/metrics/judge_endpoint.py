@@ -52,6 +52,11 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     return None
 
 
+def _is_loopback(host: str) -> bool:
+  """Whether a host is this machine."""
+  return host in ("localhost", "::1") or host.startswith("127.")
+
+
 @dataclasses.dataclass
 class JudgeEndpoint:
   """A model behind `url` + "/chat/completions".
@@ -79,7 +84,10 @@ class JudgeEndpoint:
     if not self.key.isascii() or not self.key.isprintable():
       raise ValueError(f"The judge's key holds characters that no key has. Set {KEY} again.")
     self._replies = _read_cache(self.cache)
-    self._opener = urllib.request.build_opener(_NoRedirects)
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
+    if _is_loopback(address.hostname or ""):
+      handlers.append(urllib.request.ProxyHandler({}))  # None: a proxy has its own localhost.
+    self._opener = urllib.request.build_opener(*handlers)
 
   @classmethod
   def from_environment(cls) -> "JudgeEndpoint":

@@ -54,7 +54,7 @@ class JudgeHandler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-  monkeypatch.setenv("no_proxy", "127.0.0.1")
+  monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # Not for servers of this machine.
   server = JudgeServer()
   thread = threading.Thread(target=server.serve_forever, kwargs=dict(poll_interval=0.01))
   thread.start()
