@@ -15,7 +15,10 @@ from jaxtyping import Array, Float
 
 @jax.custom_jvp
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-  """x · Φ(x), in the dtype of x. Its backward pass keeps the slope in that dtype."""
+  """x · Φ(x), in the dtype of x.
+
+  Its backward pass keeps the slope in that dtype.
+  """
   wide = x.astype(jnp.float32)
   return (wide * _distribution(wide)).astype(x.dtype)
 

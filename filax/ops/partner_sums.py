@@ -21,13 +21,14 @@ _PARTS = 3
 def sum_by_partner(
   x: Float[Array, "b a e"], partner: Int[Array, "b a"], count: int
 ) -> Float[Array, "b c e"]:
-  """Row c is the sum of the float32 tokens whose partner is c, of `count` partners.
+  """Adds the tokens that have the same partner.
 
-  Its gradient copies the slope of a partner to each of its tokens.
+  Row c of the result is the sum of the float32 tokens whose partner is c, of `count` partners. The
+  gradient copies the slope of a partner to each of its tokens.
   """
 
   @jax.custom_vjp
-  def total(x, partner):
+  def sums(x, partner):
     return lax.platform_dependent(x, partner, cpu=add_rows, default=multiply)
 
   def add_rows(x, partner):
@@ -38,13 +39,13 @@ def sum_by_partner(
     return sum_by_product(x, partner, count)
 
   def forward(x, partner):
-    return total(x, partner), partner
+    return sums(x, partner), partner
 
   def backward(partner, slope):
     return jnp.take_along_axis(slope, partner[..., None], axis=1), None
 
-  total.defvjp(forward, backward)
-  return total(x, partner)
+  sums.defvjp(forward, backward)
+  return sums(x, partner)
 
 
 def sum_by_product(
@@ -62,7 +63,10 @@ def sum_by_product(
 
 
 def bfloat16_parts(x: Float[Array, "..."]) -> list[Float[Array, "..."]]:
-  """Three bfloat16 arrays, from large to small, whose sum is the float32 x."""
+  """Three bfloat16 arrays whose sum is the float32 x.
+
+  The first has the leading digits.
+  """
   parts = []
   for _ in range(_PARTS):
     # A conversion there and back could be left out by the compiler; this one is kept.

@@ -247,7 +247,7 @@ def facts_lines(numbers: StudyNumbers) -> list[str]:
 
 
 def seeds_text(numbers: StudyNumbers) -> str:
-  """The seeds in words, and how many of them have results so far."""
+  """The seeds in words: how many have results so far."""
   if not any(cell.run for cell in numbers.design.cells.values()):
     return "one checkpoint"
   finished = numbers.finished_seeds
