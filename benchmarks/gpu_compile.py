@@ -25,7 +25,7 @@ import time
 from typing import Any
 
 # An H100 as XLA describes it (stream_executor.GpuTargetConfigProto).
-_H100 = """
+H100 = """
 gpu_device_info {
   name: "NVIDIA H100"
   device_vendor: "NVIDIA Corporation"
@@ -60,6 +60,9 @@ platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 10 }
 device_description_str: "NVIDIA H100"
 """
+NO_COMPILER = (
+  "Compiling for GPUs needs JAX's plugin for CUDA. Install it with: pip install 'filax[gpu]'."
+)
 _STEPS = 100  # Of the schedule; no step runs.
 _ERROR_LINES = 3
 
@@ -120,7 +123,7 @@ def compile_entry(entry: GpuEntry) -> dict[str, float]:
 
   jax.devices("cpu")  # Registers the plugin.
   topology = topologies.get_topology_desc(
-    platform="cuda", topology_name="h100", topology=f"1x1x{entry.devices}", target_config=_H100
+    platform="cuda", topology_name="h100", topology=f"1x1x{entry.devices}", target_config=H100
   )
   settings = entry_settings(entry)
   setup = train_setup.prepare(settings, _STEPS, topology.devices)
@@ -184,10 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"No entry has --only={args.only!r} in its name. There are:\n{names}", file=sys.stderr)
     return 2
   if not has_compiler():
-    print(
-      "Compiling for GPUs needs JAX's plugin for CUDA. Install it with: pip install 'filax[gpu]'.",
-      file=sys.stderr,
-    )
+    print(NO_COMPILER, file=sys.stderr)
     return 2
   failures = list(filter(None, map(compile_apart, numbers)))
   for failure in failures:

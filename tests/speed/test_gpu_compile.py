@@ -3,7 +3,7 @@
 
 import pytest
 
-from benchmarks import gpu_compile
+from benchmarks import gpu_compile, gpu_decode
 from filax.train import setup
 
 
@@ -18,9 +18,12 @@ def test_an_entry_is_a_config_with_rows(entry):
     assert node == value
 
 
-def test_a_missing_compiler_is_named(monkeypatch, capfd):
+@pytest.mark.parametrize(
+  ("program", "argv"), [(gpu_compile, ["--only", "fila_toy"]), (gpu_decode, ["--depth", "1"])]
+)
+def test_a_missing_compiler_is_named(monkeypatch, capfd, program, argv):
   monkeypatch.setattr(gpu_compile, "has_compiler", lambda: False)
-  assert gpu_compile.main(["--only", "fila_toy"]) == 2
+  assert program.main(argv) == 2
   assert "pip install 'filax[gpu]'" in capfd.readouterr().err
 
 
