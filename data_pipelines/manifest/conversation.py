@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_pipelines.manifest import folder_rates
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.llava_media import (
   check_text,
@@ -24,7 +25,6 @@ _REMOTE = ("http://", "https://", "ftp://", "oss://", "hf://")
 _CONTENTS = ("video", "image", "video_url", "image_url", "path", "url")
 _STARTS = ("video_start", "start", "start_time")
 _ENDS = ("video_end", "end", "end_time")
-_RATES = ("sample_fps", "raw_fps", "fps")
 
 
 def conversation_sample(
@@ -113,9 +113,9 @@ def video_timeline(value: Any, root: str) -> Timeline:
   """A video: a path, a list of frames, or an object.
 
   The object has them and their times.
-  The object is Qwen's: {"video", "video_start", "video_end"}; for frames "sample_fps", "raw_fps" or
-  "fps" is their rate. The fps of a file is not read: config.data.sampling decides how many frames
-  are taken. Raises RecordError.
+  The object is Qwen's: {"video", "video_start", "video_end"}. For frames, or a folder of frames,
+  "sample_fps", "raw_fps" or "fps" is their rate. The fps of a file is not read:
+  config.data.sampling decides how many frames are taken. Raises RecordError.
   """
   content, facts = _unwrapped(value)
   if content is None and isinstance(facts.get("scenes"), list):
@@ -124,7 +124,8 @@ def video_timeline(value: Any, root: str) -> Timeline:
     return _frames(content, facts, root)
   start = optional_seconds(_first(facts, _STARTS), "start") or 0.0
   end = optional_seconds(_first(facts, _ENDS), "end")
-  scene = checked_scene(local_path(content, root, "video"), "", "video", t0=start, t1=end)
+  named = folder_rates.folder_at_rate(content, facts)
+  scene = checked_scene(local_path(named, root, "video"), "", "video", t0=start, t1=end)
   return (scene,)
 
 
@@ -151,7 +152,7 @@ def _first(facts: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 def _frames(paths: list[Any], facts: Mapping[str, Any], root: str) -> Timeline:
   """A list of frames as stills, one after the other."""
-  rate = optional_seconds(_first(facts, _RATES), "fps")
+  rate = optional_seconds(_first(facts, folder_rates.KEYS), "fps")
   if rate is None:
     rate = FRAME_RATE
   if not paths or rate <= 0:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.folder_rates import folder_at_rate
 from data_pipelines.manifest.media_keys import MEDIA, PLURALS, check_media_keys, check_times
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.media import remote
@@ -74,7 +75,7 @@ def _timelines(value: Any, key: str, record: Mapping[str, Any], root: str) -> tu
   for path, start, end in zip(paths, starts, ends, strict=True):
     t0 = optional_seconds(start, "start") or 0.0
     t1 = optional_seconds(end, "end")
-    scene = checked_scene(path, root, key, t0=t0, t1=t1)
+    scene = checked_scene(folder_at_rate(path, record), root, key, t0=t0, t1=t1)
     timelines.append((scene,))
   return tuple(timelines)
 

@@ -44,9 +44,9 @@ RECORDED = {
 }
 # The file in which the demand of epoch 0 is kept, where media are named relative to the manifest.
 RECORDED_SIZES = {
-  "default": "sizes-ba8f562dbb0eb0dbd7afb377757d2bb1-0.npy",
-  "times drawn anew": "sizes-9461ba53d3d129a31a79297fa9f9a0fc-0.npy",
-  "dropout": "sizes-55cf11f80e9e4c0a119abdc6b35cc762-0.npy",
+  "default": "sizes-48810712a71cb14647b54ab91c7f2d8d-0.npy",
+  "times drawn anew": "sizes-2030df414cf4f37bf9bb6710fd7162de-0.npy",
+  "dropout": "sizes-4a1470057a39841c443b89fca0ac4868-0.npy",
 }
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 WORDS = ("?", "system", "user", "assistant", "What", "is", "shown", "A", "square", ".")

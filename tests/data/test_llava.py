@@ -73,6 +73,22 @@ def test_start_and_end(tmp_path):
   assert sample.media == ((Scene("/media/a.mp4", t1=2.0),),)
 
 
+@pytest.mark.parametrize(
+  ("video", "fps", "medium"),
+  [
+    ("frames/a", 3, "frames/a@3fps"),
+    ("frames/a/", 29.97, "frames/a@29.97fps"),
+    ("frames/a@4fps", 3, "frames/a@4fps"),
+    ("frames/a", "often", "frames/a"),
+    ("a.mp4", 3, "a.mp4"),  # How often it is to be sampled.
+    ("part.tar#a", 3, "part.tar#a"),
+  ],
+)
+def test_fps_is_the_rate_of_a_folder(video, fps, medium, tmp_path):
+  sample, _ = one(tmp_path, video=video, fps=fps)
+  assert sample.media == ((Scene(f"/media/{medium}"),),)
+
+
 def test_scenes_are_one_timeline(tmp_path):
   scenes = [
     {"media": "a.mp4", "t0": 5, "t1": 8},
