@@ -96,14 +96,17 @@ def test_questions_are_answered_after_the_end(run, tmp_path, capsys, monkeypatch
 
   def lines():
     yield "Too early?\n"
-    ended.wait(600)  # A busy machine compiles for minutes.
+    ended.wait(60)
     yield "What shape is on red?\n"
 
   monkeypatch.setattr(watch._Watch, "_finish", finish_and_tell)
   monkeypatch.setattr(watch, "_typed_lines", lines)
   code, rows, _ = watched(run, clips.write_video(tmp_path / "a.mp4", 8, 1), capsys)
   assert code == 0
-  assert [row["event"] for row in rows] in (["error", "end", "answer"], ["answer", "end", "answer"])
+  *first, last = [row["event"] for row in rows]
+  assert last == "answer"
+  # On a busy machine the video may end before the first question is looked at.
+  assert sorted(first) in (["end", "error"], ["answer", "end"])
   assert rows[-1]["question"] == "What shape is on red?" and rows[-1]["frames"] == 8
 
 
