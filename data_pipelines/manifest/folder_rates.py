@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures per second of folders, as records give them beside a folder's name."""
+"""Pictures per second of folders and lists of pictures, as records give them beside a name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import re
 from typing import Any
 
 KEYS = ("sample_fps", "raw_fps", "fps")
 
-_FILE = re.compile(r"\.[A-Za-z0-9]{1,5}$|#|@[0-9.]+fps$")  # A file, a member of one, or a rate.
+# The end of the name of a file, or a member of one, or a folder's name with a rate.
+_NO_FOLDER = re.compile(r"\.(?![0-9]+$)[A-Za-z0-9]{1,5}$|#|@[0-9.]+fps$")
+
+
+def given_rates(facts: Mapping[str, Any]) -> dict[str, float]:
+  """Key -> pictures per second, of the keys that have a usable number."""
+  return {key: float(facts[key]) for key in KEYS if _is_rate(facts.get(key))}
 
 
 def folder_at_rate(path: Any, facts: Mapping[str, Any]) -> Any:
   """The name of a folder with the rate beside it.
 
-  "frames" beside fps=3 becomes "frames@3fps". Other names stay as they are.
-
-  Beside a file, fps is how often it is to be sampled, which config.data.sampling decides here.
+  "frames" beside fps=3 becomes "frames@3fps". Other names stay as they are: beside a file, fps is
+  how often it is to be sampled, which config.data.sampling decides here.
   """
-  rates: Sequence[Any] = [facts[key] for key in KEYS if key in facts]
-  rate = next((rate for rate in rates if _is_rate(rate)), None)
-  if rate is None or not isinstance(path, str) or _FILE.search(path):
+  rates = list(given_rates(facts).values())
+  if not rates or not isinstance(path, str) or _NO_FOLDER.search(path):
     return path
-  return f"{path.rstrip('/')}@{float(rate):.6f}".rstrip("0").rstrip(".") + "fps"
+  number = f"{rates[0]:.6f}".rstrip("0").rstrip(".")
+  return f"{path.rstrip('/')}@{number}fps"
 
 
 def _is_rate(value: Any) -> bool:

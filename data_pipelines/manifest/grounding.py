@@ -15,6 +15,7 @@ from typing import Any
 
 from data_pipelines.manifest.conversation import Part, conversation_sample, video_timeline
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.folder_rates import given_rates
 from data_pipelines.manifest.llava_media import optional_seconds
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import Sample
@@ -47,7 +48,7 @@ def parse_grounding(
   for key in ("start", "end"):
     if record.get(key) is not None:
       raise RecordError(f"has {key} {excerpt(record[key])} beside the times of events")
-  timeline = video_timeline(video, root)
+  timeline = video_timeline({"video": video, **given_rates(record)}, root)
   duration = optional_seconds(record.get("duration"), "duration")
   turns: list[tuple[str, list[Part]]] = []
   for text, windows in _events(record):

@@ -22,6 +22,7 @@ from data_pipelines.manifest.conversation import (
   video_timeline,
 )
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.folder_rates import given_rates
 from data_pipelines.manifest.llava_media import check_videos, parts_of_videos
 from data_pipelines.manifest.media_keys import check_media_keys, check_times, check_turn_keys
 from data_pipelines.manifest.report import ManifestReport, RecordError
@@ -80,6 +81,8 @@ def _videos(record: Mapping[str, Any], root: str) -> list[Timeline]:
   timelines = []
   for video, start, end in zip(videos, *parts_of_videos(record, len(videos)), strict=True):
     part = {"video": video}
+    if not isinstance(video, Mapping):  # Which has a rate of its own.
+      part |= given_rates(record)
     if start is not None:
       part["start"] = start
     if end is not None:

@@ -308,7 +308,7 @@ def identity(media: Media) -> str:
     elif remote.is_folder(file_path(media)):
       facts = [_state(path) for path in folder_pictures(media)]
     else:
-      facts = [_state(media)]
+      facts = [_state(file_path(media))]
   text = json.dumps([_READING, remote.absolute(media), facts])
   return hashlib.sha256(text.encode()).hexdigest()
 

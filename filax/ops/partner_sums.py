@@ -6,6 +6,8 @@ order that changes from run to run, so there the sum is a matrix product with th
 the partners.
 """
 
+import functools
+
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ _MANTISSA_BITS = 7
 _PARTS = 3
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def sum_by_partner(
   x: Float[Array, "b a e"], partner: Int[Array, "b a"], count: int
 ) -> Float[Array, "b c e"]:
@@ -27,10 +30,6 @@ def sum_by_partner(
   gradient copies the slope of a partner to each of its tokens.
   """
 
-  @jax.custom_vjp
-  def sums(x, partner):
-    return lax.platform_dependent(x, partner, cpu=add_rows, default=multiply)
-
   def add_rows(x, partner):
     zeros = jnp.zeros((count, x.shape[-1]), x.dtype)
     return jax.vmap(lambda rows, index: zeros.at[index].add(rows))(x, partner)
@@ -38,14 +37,19 @@ def sum_by_partner(
   def multiply(x, partner):
     return sum_by_product(x, partner, count)
 
-  def forward(x, partner):
-    return sums(x, partner), partner
+  return lax.platform_dependent(x, partner, cpu=add_rows, default=multiply)
 
-  def backward(partner, slope):
-    return jnp.take_along_axis(slope, partner[..., None], axis=1), None
 
-  sums.defvjp(forward, backward)
-  return sums(x, partner)
+def _forward(x, partner, count):
+  return sum_by_partner(x, partner, count), partner
+
+
+def _backward(count, partner, slope):
+  del count
+  return jnp.take_along_axis(slope, partner[..., None], axis=1), None
+
+
+sum_by_partner.defvjp(_forward, _backward)
 
 
 def sum_by_product(

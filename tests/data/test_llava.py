@@ -82,6 +82,7 @@ def test_start_and_end(tmp_path):
     ("frames/a", "often", "frames/a"),
     ("a.mp4", 3, "a.mp4"),  # How often it is to be sampled.
     ("part.tar#a", 3, "part.tar#a"),
+    ("frames/v1.5", 3, "frames/v1.5@3fps"),
   ],
 )
 def test_fps_is_the_rate_of_a_folder(video, fps, medium, tmp_path):

@@ -13,9 +13,10 @@ from PIL import Image
 import pytest
 
 from data_pipelines.media import frames as video
+from data_pipelines.media import probe
 from data_pipelines.media.container import open_video
 from data_pipelines.media.decoder import VideoDecoder, square
-from data_pipelines.media.open import Limits
+from data_pipelines.media.open import Limits, identity
 from filax.testing import clips
 
 B = {"bf": "2", "g": "10"}
@@ -306,3 +307,14 @@ def test_real_files_agree_with_their_lists():
   facts = video.probe(str(path))
   assert (facts.frames, facts.width, facts.height) == (390, 480, 270)
   assert facts.last_time == pytest.approx(seconds[-1] - seconds[0], abs=1e-5)
+
+
+def test_a_rate_beside_a_file_without_an_extension_changes_nothing(tmp_path):
+  """As a record's fps adds it, since only the disk tells such a file from a folder."""
+  path = clips.write_video(tmp_path / "a.mp4", 4, 1).rename(tmp_path / "clip")
+  rated = f"{path}@3fps"
+  assert probe.probe(rated) == probe.probe(path)
+  assert identity(rated) != ""
+  shown, _ = video.read_frames(rated, [1.0, 2.0], odd.SIDE)
+  expected, _ = video.read_frames(path, [1.0, 2.0], odd.SIDE)
+  np.testing.assert_array_equal(shown, expected)

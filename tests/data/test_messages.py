@@ -94,6 +94,27 @@ def test_start_and_end_of_a_record(form, key):
   assert reason({**two, "end": 2}) == "has 2 videos but 1 end"
 
 
+@pytest.mark.parametrize("form", ["messages", "pair", "grounding", "QA", "solution"])
+def test_fps_of_a_record_is_the_rate_of_its_pictures(form):
+  forms = {
+    "messages": messages("What?"),
+    "pair": {"question": "What?", "answer": "Yes."},
+    "grounding": {"caption": "a goal", "timestamp": [1, 2]},
+    "QA": {"QA": [{"q": "What?", "a": "Yes."}]},
+    "solution": {"problem": "What?", "solution": "<answer>Yes.</answer>"},
+  }
+  sample, _ = read({**forms[form], "video": "frames/a", "fps": 3})
+  assert sample.media == ((Scene("/media/frames/a@3fps"),),)
+
+
+def test_fps_of_a_record_is_the_rate_of_its_lists_of_pictures():
+  sample, _ = read(messages("What?", videos=[["a.jpg", "b.jpg"]], fps=4))
+  assert [scene.at for scene in sample.media[0]] == [0.0, 0.25]
+  video = {"video": ["a.jpg", "b.jpg"], "fps": 1}  # Its own rate is the one that holds.
+  sample, _ = read(messages("What?", videos=[video], fps=4))
+  assert [scene.at for scene in sample.media[0]] == [0.0, 1.0]
+
+
 @pytest.mark.parametrize(
   "times",
   [
