@@ -12,7 +12,10 @@ _NO_FOLDER = re.compile(r"\.(?![0-9]+$)[A-Za-z0-9]{1,5}$|#|@[0-9.]+fps$")
 
 
 def given_rates(facts: Mapping[str, Any]) -> dict[str, float]:
-  """Key -> pictures per second, of the keys that have a usable number."""
+  """The rates of a record by key, pictures per second.
+
+  Values that are no positive numbers are left out.
+  """
   return {key: float(facts[key]) for key in KEYS if _is_rate(facts.get(key))}
 
 
