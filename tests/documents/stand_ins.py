@@ -40,7 +40,7 @@ LIVE_ID = """python -c 'import json; print(json.load(open("live.json"))["id"])'"
 
 IN_DOCUMENTS = {
   "configs/README.md": (MIXTURE, (r"--config.steps=100", "--config.steps=3")),
-  "data_pipelines/README.md": (
+  "data_pipelines/synthesis/README.md": (
     NEEDLES,
     (r"--count 40000", "--count 4"),
     CAPTIONS,
