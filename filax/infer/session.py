@@ -148,8 +148,8 @@ def load(
   components: modules from which the checkpoint's config may import custom components, such as
   ["my_lab"]. No other code is imported.
 
-  A checkpoint of a language model alone answers questions without a video. On a CPU, each layer of
-  the llm has its own arrays of parameters (filax.models.layers_apart).
+  A checkpoint of a language model alone answers questions without a video. On a CPU and on one GPU,
+  each layer of the llm has its own arrays of parameters (filax.models.layers_apart).
 
   Raises OSError if the checkpoint cannot be read, and ValueError if a parameter is missing, or if
   the tokenizer is missing or has more ids than the model.

@@ -95,11 +95,6 @@ GIVEN = {
     "times = np.arange(12.0)\n"
     "more_times = times + 12"
   ),
-  "filax/infer/README.md": (
-    "import filax\n"
-    "session = filax.load('runs/demo/stage2')\n"
-    "model, params, prompts = session.model, session.params, [[1, 2, 3]]"
-  ),
   "filax/train/README.md": (
     "from configs import fila_stage4\n"
     "from filax.testing import row_source\n"
