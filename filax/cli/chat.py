@@ -12,6 +12,16 @@ from filax.cli import checkpoint_options, errors, options
 from filax.cli.terminal import printable, with_start_joined
 from filax.infer.answer_settings import MOST_ANSWERS
 
+DESCRIPTION = """\
+Ask a checkpoint about a video.
+
+  filax chat --checkpoint runs/demo/stage2 --video clip.mp4 --question "What shape is on red?"
+  filax chat --checkpoint runs/demo/stage2 --video clip.mp4
+      Reads questions from the terminal, one per line. The video is encoded once.
+  filax chat --checkpoint SmolLM2-135M-Instruct.Q4_1.gguf
+      Asks a language model alone.
+"""
+
 
 def main(argv: Sequence[str]) -> None:
   """filax chat --checkpoint DIR [--video FILE] [--question TEXT] [--json]
@@ -43,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
 
 def chat_parser() -> argparse.ArgumentParser:
   """The options of `filax chat`."""
-  parser = checkpoint_options.video_parser("chat", "Ask a checkpoint about a video.", False)
+  parser = checkpoint_options.video_parser("chat", DESCRIPTION, False)
   add = parser.add_argument
   add(
     "--question",

@@ -83,7 +83,10 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
     "devices; default: all devices",
   )
   parser.add_argument(
-    "--dtype", choices=DTYPES, default="", help="of parameters and computation; default: config's"
+    "--dtype",
+    choices=DTYPES,
+    default="",
+    help="dtype of parameters and computation; default: as in the config",
   )
   parser.add_argument(
     "--quantise",
@@ -131,7 +134,11 @@ def video_parser(verb: str, description: str, required: bool = True) -> argparse
 
   required: whether --video must be given.
   """
-  parser = options.Parser(prog=f"filax {verb}", description=description)
+  parser = options.Parser(
+    prog=f"filax {verb}",
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   add_checkpoint(parser)
   add_devices(parser)
   without = "" if required else "; without it, the question is about no video"

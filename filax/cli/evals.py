@@ -1,8 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax evals --checkpoint DIR --benchmark NAMES --data DIR: scores by published protocols.
 
-Also with --manifest FILE for questions of your own. `filax evals --list` names the benchmarks;
-`filax evals compare | report | niah | worker --help` explain the other commands.
+Asks a checkpoint the questions of published benchmarks, or of a file of your own, and scores the
+answers. The same command continues a run that was stopped.
+
+  filax evals --list
+      The benchmarks, their protocols, and where to get their files.
+  filax evals --checkpoint runs/stage4 --benchmark videomme --data DIR --out runs/evals
+      DIR holds the files of the benchmark.
+  filax evals --checkpoint runs/stage4 --manifest questions.json --out runs/mine
+      Questions of your own, in the format of the training data.
+
+Further commands, each with --help: `filax evals compare`, `report`, `niah` and `worker`.
 """
 
 import argparse

@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax show --config F[:args] [--config.key=value ...]
 
-Prints a config: every key, the parameters with their learning rates and their layout on the mesh,
-and how many tokens a sample has. Nothing is computed or read but the config, and the vocabulary of
-config.init_from if that is here: a 7B takes seconds on a laptop, without data and without a device.
+Prints what a config would train, without training:
+
+- every key with its value,
+- every parameter with its size, its learning rate and its layout on the mesh,
+- the memory of parameters, gradients and optimizer,
+- how many tokens a sample has.
+
+A 7B takes seconds on a laptop. Only the config is read, and the vocabulary of config.init_from if
+that is here.
+
+  filax show --config configs/fila_stage4.py
+  filax show --config configs/fila_stage4.py --config.data.sampling.frames=48
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,48 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax train --config F[:args] --workdir D [--config.key=value ...]
 
-Trains a config and saves to D. Call the same command again to continue a stopped run. After a kill,
-a crash or SIGTERM (which saves first), the batches and losses are those of a run that was never
-stopped.
+Trains a model as a config says, and saves it to the folder D. The same command continues a run that
+was stopped, with the batches and losses that it would have had without the stop.
 
   filax train --config configs/fila_stage4.py:debug --workdir runs/debug
       A tiny model on a tiny corpus made on the spot: a minute on a laptop.
   filax train --config configs/fila_stage4.py --workdir runs/stage4 \\
       --config.data.train='(("my.json","all"),)' --config.init_from=runs/stage3
       Your own LLaVA-style JSON, from the parameters of another run.
+  filax train --config configs/lora_fila.py --workdir runs/mine --config.init_from=FOLDER \\
+      --config.data.train='(("my.json","all"),)'
+      Adapters over a model that stays as it is, on one accelerator. D names FOLDER as their base;
+      if it has moved, --base names its new place.
   filax show --config configs/fila_stage4.py
       What would be trained, at which rates, and how many tokens a sample has.
 
-D is a folder or a bucket (gs://…, s3://…: extras gcs and s3). Writing to it is tried before work
-starts. It gets checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and
-quarantine.jsonl, which lists media that could not be read. List that file in config.data.exclude to
-leave those media out. A file that is missing at a later start does not change the plan: its samples
-are masked.
+D may be a bucket (gs://…, s3://…: extras gcs and s3). It gets:
 
-Every config.log_every steps, one line shows loss, accuracy on supervised tokens, learning rates,
-tokens and frames per second, padding, MFU, time left, compilations and bad samples. The last line
-shows where the time of all starts went. A restart finds its compiled step in
-~/.cache/filax/compiled. On several hosts, start the same command on each (launch/).
+  checkpoints/, config.json and the tokenizer
+  metrics.jsonl, tensorboard/
+  quarantine.jsonl      media that could not be read; their samples do not count in the loss. To
+                        leave them out of another run, name this file in its config.data.exclude
 
-Ctrl-C, SIGTERM or a closed terminal saves after the running step. The exit code is then 0, or N if
-the last step was not reached and --exit-when-stopped N is given. Launchers pass 75, and start such
-a run again.
+Every config.log_every steps a line shows the loss, the accuracy on supervised tokens, learning
+rates, speed, padding, MFU, time left, compilations and bad samples. The last line shows where the
+time of all starts went.
 
-Only one run at a time trains in D. A second run is refused. It takes over if the first has died or
-gave no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows
-the stacks of all threads and ends with code 3.
-
---config.profile=10:15 writes a jax.profiler trace of steps 10 to 14 below D/profile, for
-TensorBoard, XProf or Perfetto.
-
-config.lora trains adapters in place of the model, on one accelerator (configs/lora_fila.py):
-  filax train --config configs/lora_fila.py --workdir runs/mine --config.init_from=FOLDER \\
-      --config.data.train='(("my.json","all"),)'
-The run holds the adapters and names FOLDER as their base; --base FOLDER finds one that has moved.
-
---config.evals='(("held_out.json",500,200),)' asks the first 200 questions of a manifest every 500
-steps, on the mesh that trains; --config.best=eval/held_out/accuracy keeps the best checkpoint
-beside the newest ones, and D/best stands for it (configs/README.md).
+  Stopping              Ctrl-C, SIGTERM or a closed terminal saves after the running step. The exit
+                        code is then 0, or N with --exit-when-stopped N if steps are left.
+  One run at a time     A second run in D is refused. It takes over if the first has died or gave no
+                        sign for 60 s (FILAX_LEASE_SECONDS).
+  A run that hangs      makes no step for config.stall_seconds. It shows the stacks of all threads
+                        and ends with code 3.
+  Several hosts         Start the same command on each; the scripts in launch/ do that.
+  Evaluation            --config.evals='(("held_out.json",500,200),)' asks the first 200 questions
+                        of a manifest every 500 steps. --config.best=eval/held_out/accuracy keeps
+                        the best checkpoint as D/best (configs/README.md).
+  Profiling             --config.profile=10:15 writes a jax.profiler trace of steps 10 to 14 below
+                        D/profile, for TensorBoard, XProf or Perfetto.
 """
 
 from collections.abc import Mapping, Sequence
