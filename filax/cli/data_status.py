@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax data status --config F[:args] [--root DIR] [--config.key=value ...]
 
-Says which manifests of a config are present, and how many samples and hours they have. For each
-missing manifest it says the licence and where to get it. For a stage of FiLA-Video or
-VideoChat-Flash it also looks for the published mixture below DIR. Hours are those of media whose
-facts are known from config.data.cache or --index; --probe opens the others.
+Says which manifests of a config are present, and how many samples and hours of video they have. For
+each missing manifest it says the licence and where to get it. For a stage of FiLA-Video or
+VideoChat-Flash it also looks for the published mixture below DIR.
+
+Hours are counted for media that a run has measured before (config.data.cache or --index). --probe
+opens the others.
 
 Exit code 0: config.data.train or the published mixture is complete; 1: neither is.
 

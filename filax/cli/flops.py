@@ -8,7 +8,7 @@
 Prints two conventions side by side.
 
 Standard: two FLOPs per weight and token. Causal attention is counted by its pairs of tokens. The
-encoder, merger and connector are included. The llm's head is counted for one position, because only
+encoder, merger and projector are included. The llm's head is counted for one position, because only
 the last position predicts a token.
 
 The paper's (arXiv:2501.00574, Table 1), as fitted to its cells: 4 P L + 6 n d L^2, where P are the

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax study F --workdir D [--seeds 3] [--only CELLS] [--shard I/N]
 
-Trains and asks the cells of a study, and says for every claimed order of cells whether it holds.
+A study tests the claims of a paper's table, such as that one method scores above another one. This
+command trains and asks the cells (rows) of the table, and says for every claim whether it holds.
 
   filax study --list
       The studies that come with FiLax, with the paper's tables they repeat.
@@ -16,20 +17,20 @@ Trains and asks the cells of a study, and says for every claimed order of cells 
 
 F is a config of configs/studies/, or a file of your own with get_config(arg), with its arguments
 after a colon. Training is that of `filax train`, asking that of `filax evals`. Runs that several
-cells have in common are trained once; decoded frames are kept below D.
+cells have in common are trained once.
 
-A finished cell is one JSON file: scores, verdicts on single questions, seed, hash of its config,
-commit. For studies of configs/studies/ the file is in docs/evidence/cells/STUDY of the checkout, so
-that it can be committed. For other studies it is in D/cells. --cells names another folder. A cell
-that is found there is run again only if its config has changed since, which is reported.
+  The report            D/reports/STUDY: report.html, report.md, report.json and figure.png.
+                        --report writes it from the finished cells, and runs nothing.
+  A finished cell       is one JSON file: scores, results of single questions, seed, hash of its
+                        config, commit. It is run again only if its config has changed since. For
+                        studies of configs/studies/ the files are in docs/evidence/cells/STUDY of
+                        the checkout, so that they can be committed; for others in D/cells. --cells
+                        names another folder.
+  Several processes     may work in one D: each takes cells that no other process works on.
+  Several machines      without a common folder: --shard 0/4 … 3/4 divides the cells. Copy their
+                        files into one folder afterwards, and call the command with --report.
 
-Several processes may work in one D: each takes cells that no other process works on. For machines
-without a common folder, --shard 0/4 … 3/4 divides the cells. Copy their files into one folder
-afterwards, and call the command once more for the report. --report runs nothing and writes the
-report of the finished cells.
-
-D gets report.html, report.md, report.json and figure.png below D/reports/STUDY. Exit code 1: some
-cells failed (they are listed), the others are finished.
+Exit code 1: some cells failed (they are listed), the others are finished.
 """
 
 import argparse
