@@ -15,7 +15,7 @@ import traceback
 
 _ENDED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
 _SHARED_MEMORY = "/dev/shm"
-_USERS = ("multiprocessing/synchronize.py", "multiprocessing/shared_memory.py")  # Of that memory.
+_USERS = tuple(f"multiprocessing/{name}.py" for name in ("heap", "synchronize", "shared_memory"))
 _QUIET = "ignore:resource_tracker:UserWarning"
 
 

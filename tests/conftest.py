@@ -23,6 +23,7 @@ import hypothesis
 import jax
 from jaxtyping import install_import_hook
 import optional_packages
+import psutil
 import pytest
 
 # Arrays are checked against the shapes in every signature. Nothing here may import filax earlier.
@@ -53,16 +54,18 @@ def pytest_collection_finish():
   gc.freeze()
 
 
-def resident_bytes():
-  pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-  return pages * os.sysconf("SC_PAGE_SIZE")
+def give_back_freed_pages():
+  """Freed pages stay in a process of Linux otherwise."""
+  trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Of glibc alone.
+  if trim is not None:
+    trim(0)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_a_file():
   """Drops traced and compiled programs after a file: hardly any is used by the next."""
   yield
-  if resident_bytes() > PROGRAMS_BOUND:
+  if psutil.Process().memory_info().rss > PROGRAMS_BOUND:
     jax.clear_caches()
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # Freed pages stay in the process otherwise.
+    give_back_freed_pages()

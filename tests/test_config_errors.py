@@ -3,7 +3,7 @@
 
 import pytest
 
-from filax.cli import chat, config_flags, train
+from filax.cli import chat, config_flags, data, train
 
 EMPTY = "from configs import common\n\n\ndef get_config(arg=None):\n"
 CONFIGS = {
@@ -64,3 +64,8 @@ def test_a_flag_that_names_no_whole_setting(flag, message):
 def test_a_misspelt_option_is_named(words):
   with pytest.raises(ValueError, match="--chekpoint does not exist, did you mean --checkpoint"):
     chat.main(words)
+
+
+def test_an_unknown_option_of_a_verb_names_the_help_of_the_verb():
+  with pytest.raises(ValueError, match=r"--too x; .* mean --root\? `filax data reformat --help`"):
+    data.main(["reformat", "a.json", "b.json", "--too", "x"])

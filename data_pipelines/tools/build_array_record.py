@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_pipelines import mapped
 from data_pipelines.manifest import llava, shapes
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.media_keys import MEDIA as MEDIA_KEYS
@@ -72,9 +73,7 @@ def build_data_set(
     raise ValueError(f"--out {out} is in a bucket. Build in a folder here, and copy it there.")
   out = pathlib.Path(out)
   report = ManifestReport()
-  for name in ("media", "samples", MANIFEST):
-    if (out / name).exists():
-      raise ValueError(f"{out} already holds a data set. Name another folder with --out.")
+  _check_unused(out)
   config = _download_config(beam)
   manifest = os.fspath(manifest)
   folder = os.fspath(root) or os.path.dirname(manifest)
@@ -84,18 +83,20 @@ def build_data_set(
   names = _distinct_media(record for _, record in good)
   errors: dict[str, str] = {}
   stored: Collection[str] = ()
-  with contextlib.redirect_stdout(sys.stderr):  # TFDS prints progress.
-    if names:
-      examples = functools.partial(_media_examples, folder, proxy, errors)
-      media = MediaBuilder(names, examples, beam, data_dir=out)
-      media.download_and_prepare(download_config=config)
-      array_record.write_keys(out / MEDIA)
-      stored = array_record.keys(out / MEDIA) or ()
-    kept = list(_complete_records(good, stored, errors, manifest, report))
-    packed = [_packed(record, f"../../{MEDIA}") for record in kept]
-    samples = SampleBuilder(packed, data_dir=out)
-    samples.download_and_prepare(download_config=_download_config(""))
-  _write_manifest(out / MANIFEST, kept)
+  with mapped.one_builder(out, f"writes {out}"):
+    _check_unused(out)  # Again: the other process may have finished.
+    with contextlib.redirect_stdout(sys.stderr):  # TFDS prints progress.
+      if names:
+        examples = functools.partial(_media_examples, folder, proxy, errors)
+        media = MediaBuilder(names, examples, beam, data_dir=out)
+        media.download_and_prepare(download_config=config)
+        array_record.write_keys(out / MEDIA)
+        stored = array_record.keys(out / MEDIA) or ()
+      kept = list(_complete_records(good, stored, errors, manifest, report))
+      packed = [_packed(record, f"../../{MEDIA}") for record in kept]
+      samples = SampleBuilder(packed, data_dir=out)
+      samples.download_and_prepare(download_config=_download_config(""))
+    _write_manifest(out / MANIFEST, kept)
   report.samples = len(kept)
   shards = array_record.shards(out / MEDIA) if stored else []
   return BuiltDataSet(
@@ -104,6 +105,13 @@ def build_data_set(
     bytes=sum(map(os.path.getsize, shards)),
     report=report,
   )
+
+
+def _check_unused(out: pathlib.Path) -> None:
+  """Raises ValueError if a folder holds a data set."""
+  for name in ("media", "samples", MANIFEST):
+    if (out / name).exists():
+      raise ValueError(f"{out} already holds a data set. Name another folder with --out.")
 
 
 def _write_manifest(path: pathlib.Path, kept: Sequence[Record]) -> None:

@@ -43,7 +43,7 @@ def analyze_parser() -> argparse.ArgumentParser:
   parser = options.Parser(
     prog="filax analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  studies = parser.add_subparsers(dest="way", required=True)
+  studies = parser.add_subparsers(dest="way", required=True, parser_class=options.VerbParser)
   attention = _study_parser(studies, "attention")
   attention.add_argument("--video", action=options.Single, required=True)
   attention.add_argument("--question", action=options.Single, required=True)

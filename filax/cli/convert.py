@@ -81,7 +81,9 @@ def convert_parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     description=(__doc__ or "").partition("\n\n")[2],
   )
-  directions = parser.add_subparsers(dest="direction", required=True, metavar="from|to")
+  directions = parser.add_subparsers(
+    dest="direction", required=True, metavar="from|to", parser_class=options.VerbParser
+  )
   _add_from_parser(directions)
   _add_to_parser(directions)
   return parser

@@ -28,6 +28,29 @@ OWN_FILES = {  # Verbs that read a config -> module with a main(argv).
   "view": "filax.cli.data_view",
 }
 
+CHECK = """filax data check MANIFEST
+
+Reads all records, and the header of each video and picture. Lists every bad record with its file
+and line, and every file that cannot be read. Counts samples, turns, words and hours.
+
+  filax data check train.json
+  filax data check train.json --decode               # also decodes every frame: slow, but sure
+  filax data check train.json --out runs/check       # also draws histograms
+
+Exit code 0: all records are good; 1: some are bad; 2: the manifest cannot be read.
+"""
+BUILD = """filax data build MANIFEST --out DIR
+
+Packs the records of a manifest and their media into a few large files (ArrayRecord). They are
+faster to copy and to read than many small files, above all from a bucket. DIR/manifest.jsonl can
+be used in config.data.train.
+
+  filax data build train.json --out data/packed
+  filax data build train.json --out data/packed --proxy 2,384   # long videos at 2 frames a second
+
+Exit code 0: all records are packed; 1: some were left out, and are listed; 2: nothing was packed.
+"""
+
 
 def main(argv: Sequence[str]) -> int:
   """Runs a verb; returns the exit code."""
@@ -41,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 def data_parser() -> argparse.ArgumentParser:
   """The options of all verbs."""
   parser = options.Parser(prog="filax data", description=(__doc__ or "").partition("\n")[0])
-  verbs = parser.add_subparsers(required=True, metavar="VERB")
+  verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=options.VerbParser)
   _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
   data_reformat.add_parser(verbs)
@@ -66,17 +89,27 @@ def data_parser() -> argparse.ArgumentParser:
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
+  parser.description = CHECK
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
   add = parser.add_argument
   add("--decode", action="store_true", help="read every frame of every medium")
   add("--tokenizer", default="", help="tokenizer.json or *.model: lengths in tokens")
   add("--out", default="", help="folder for check.json and histograms as PNG")
   add("--json", action="store_true", help="print JSON instead of text")
-  add("--threads", type=options.whole_number(1), default=host_limits.usable_cpus())
+  threads = host_limits.usable_cpus()
+  add(
+    "--threads",
+    type=options.whole_number(1),
+    default=threads,
+    help="media that are read at a time [all processors]",
+  )
   _add_manifest(parser)
   parser.set_defaults(run=_check)
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
+  parser.description = BUILD
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
   add = parser.add_argument
   add("--out", required=True, help="a folder that does not hold a data set yet")
   add(

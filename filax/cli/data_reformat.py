@@ -1,5 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax data reformat IN OUT writes a manifest in another format."""
+"""filax data reformat IN OUT
+
+Writes a manifest in another format. The ending of OUT chooses the kind of file, and --shape how a
+record is written. What OUT cannot hold is counted and printed.
+
+  filax data reformat train.parquet train.jsonl --shape messages   # for ms-swift, OpenAI's format
+  filax data reformat train.jsonl train.json --shape llava         # for LLaVA and its relatives
+  filax data reformat train.json train.tar                         # a WebDataset, with the media
+  filax data reformat train.json train.parquet --bytes             # a table, with the media
+
+Exit code 0: all records are written; 1: some were left out, and are listed; 2: nothing was written.
+"""
 
 import argparse
 
@@ -9,6 +20,8 @@ SHAPES = ("llava", "messages")
 def add_parser(verbs) -> None:
   """Adds `reformat` to the verbs of `filax data`."""
   parser = verbs.add_parser("reformat", help="write a manifest in another format")
+  parser.description = __doc__
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
   add = parser.add_argument
   add("manifest", metavar="IN", help=".json, .jsonl, .parquet, .tar or ….array_record")
   add("out", metavar="OUT", help=".json, .jsonl, .parquet or .tar")

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax data synthesize CAPTIONS... makes long videos from captioned clips.
+"""filax data synthesize CAPTIONS... --out DIR
 
-Nothing is encoded again: a long video is a timeline of clips. The same captions and options give
-the same files. Exit code 0: all good; 1: some records were left out (bad.txt lists them); 2:
-nothing could be done.
+Makes long videos of captioned clips, as FiLA-Video's LongVideo. Nothing is encoded again: a long
+video is a timeline of clips, and its answer is the captions of its scenes with their times.
+
+  filax data synthesize captions/ --root videos --out data/longvideo --count 40000
+  filax data synthesize clips.jsonl --root videos --media '{video}' --out data/small --count 100 \\
+      --minutes 2:5 --render 3       # also writes three of them as mp4, to look at
+
+The same captions and options give the same files. Exit code 0: all good; 1: some records were left
+out (bad.txt lists them); 2: nothing could be done.
 """
 
 import argparse

@@ -18,6 +18,8 @@ from filax.cli import options, outputs
 
 def add_options(parser: argparse.ArgumentParser) -> None:
   """Adds the options of `filax data verify`."""
+  parser.description = __doc__
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
   add = parser.add_argument
   add("path", metavar="DIR", help="a folder with recipe.json, or a manifest")
   add("--blind", action="store_true", help="try to guess answers without the videos")

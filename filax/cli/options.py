@@ -51,6 +51,19 @@ class Parser(argparse.ArgumentParser):
     return [name for action in self._actions for name in action.option_strings]
 
 
+class VerbParser(Parser):
+  """The options of a verb below a command.
+
+  An unknown option is an error here, which names the help of the verb.
+  """
+
+  def parse_known_args(self, args=None, namespace=None):
+    values, others = super().parse_known_args(args, namespace)
+    if others:
+      self.error(f"unrecognized arguments: {' '.join(others)}")
+    return values, others
+
+
 class Single(argparse.Action):
   """An option that may be given once.
 

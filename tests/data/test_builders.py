@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A built data set holds what its manifest held, and is a manifest itself."""
 
+from concurrent.futures import ThreadPoolExecutor
 import importlib.util
 import pathlib
 import subprocess
@@ -166,6 +167,20 @@ def test_reading_by_number_opens_each_shard_once(tmp_path):
 def test_an_existing_data_set_is_never_replaced(source, built):
   with pytest.raises(ValueError, match="already holds a data set"):
     build_array_record.build_data_set(source, built[0])
+
+
+def test_of_two_builds_of_a_folder_the_second_is_refused(tmp_path):
+  rows = [manifests.question_record(f"Number {number}?", "Yes.") for number in range(3)]
+  source = manifests.write_manifest(tmp_path / "m.json", rows)
+  with ThreadPoolExecutor(2) as pool:
+    builds = [
+      pool.submit(build_array_record.build_data_set, source, tmp_path / "out") for _ in "ab"
+    ]
+  errors = [build.exception() for build in builds]
+  assert errors.count(None) == 1
+  (refused,) = filter(None, errors)
+  assert "already holds a data set" in str(refused)
+  assert (tmp_path / "out" / "manifest.jsonl").read_text().count("\n") == 3
 
 
 def test_nothing_to_build(tmp_path):
