@@ -4,6 +4,7 @@
 Workers ignore the run's signals and end with it; a worker killed from outside raises an error.
 """
 
+import errno
 import multiprocessing
 from multiprocessing import resource_tracker
 import os
@@ -71,6 +72,8 @@ def raise_if_ended(error: Exception) -> None:
 
 def raise_if_no_shared_memory(error: OSError) -> None:
   """Raises NoSharedMemory for the error of a full /dev/shm."""
+  if error.errno in (errno.EMFILE, errno.ENFILE):
+    return  # There is memory, but no number is left for another open file.
   frames = traceback.extract_tb(error.__traceback__)
   if frames and frames[-1].filename.endswith(_USERS):
     raise NoSharedMemory(_shared_memory_sentence()) from error

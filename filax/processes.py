@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognises processes of this host, and files that dead processes left.
-
-Standard library only.
-"""
+"""Recognises processes of this host, and files that dead processes left."""
 
 import os
 import pathlib
 import re
 import socket
+
+_LETTERS = {"stopped": "T", "zombie": "Z", "dead": "X"}  # States of psutil -> those of Linux.
 
 
 def host() -> str:
@@ -67,13 +66,24 @@ def is_ending(pid: int) -> bool:
 
 
 def _process_facts(pid: int) -> tuple[str, int] | None:
-  """(state, start) of a process; None if Linux does not report it.
+  """(state, start) of a process, or None if unknown.
 
   State Z: ended, but not awaited.
   """
   try:
     text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
   except OSError:
-    return None
+    return _portable_facts(pid)
   fields = text.rpartition(")")[2].split()  # The process name may contain spaces and brackets.
   return fields[0], int(fields[19])
+
+
+def _portable_facts(pid: int) -> tuple[str, int] | None:
+  """What `_process_facts` returns where there is no /proc, as on macOS."""
+  import psutil  # Here: Linux, where it would only make commands start later, does not need it.
+
+  try:
+    process = psutil.Process(pid)
+    return _LETTERS.get(process.status(), "R"), round(process.create_time() * 100)
+  except psutil.Error:
+    return None

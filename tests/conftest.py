@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import pathlib
+import resource
 
 import compile_flags
 
@@ -37,6 +38,16 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("filax")
 
 PROGRAMS_BOUND = 1_250_000_000  # Bytes of a test process, of which imports take 900 million.
+
+
+def allow_open_files(count):
+  """macOS lets a process open 256 files, of which servers and workers under test need more."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  if soft != resource.RLIM_INFINITY and soft < count:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+allow_open_files(4096)
 
 
 def pytest_pycollect_makemodule(module_path, parent):

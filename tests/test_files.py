@@ -220,6 +220,23 @@ def test_process_runs():
     assert not processes.process_runs(impossible)
 
 
+def test_a_system_without_proc_tells_the_same(monkeypatch):
+  """As macOS: a process that ended without being awaited has ended."""
+  child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+  monkeypatch.setattr(processes, "_process_facts", processes._portable_facts)
+  start = processes.process_start(child.pid)
+  assert start > 0
+  assert processes.process_runs(child.pid, start)
+  assert not processes.process_runs(child.pid, start + 1)
+  child.kill()
+  deadline = time.monotonic() + 60
+  while processes.process_runs(child.pid, start):
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+  child.communicate()
+  assert processes.process_start(child.pid) == 0
+
+
 # Checked files.
 
 

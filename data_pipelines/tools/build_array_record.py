@@ -11,7 +11,7 @@ samples and manifest.jsonl are both manifests. Building runs in this process or,
 extra, on a runner of Apache Beam.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import contextlib
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ import json
 import os
 import pathlib
 import sys
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -77,30 +77,30 @@ def build_data_set(
   config = _download_config(beam)
   manifest = os.fspath(manifest)
   folder = os.fspath(root) or os.path.dirname(manifest)
-  good = list(_good_records(manifest, folder, report))
-  if not good:
+  # Records are read twice, so that memory holds none but the names of their media.
+  names, has_records = _distinct_media(_good_records(manifest, folder, report))
+  if not has_records:
     raise ValueError(f"The manifest {manifest} has no good record to build from.")
-  names = _distinct_media(record for _, record in good)
   errors: dict[str, str] = {}
   stored: Collection[str] = ()
-  with mapped.one_builder(out, f"writes {out}"):
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(mapped.one_builder(out, f"writes {out}"))
     _check_unused(out)  # Again: the other process may have finished.
-    with contextlib.redirect_stdout(sys.stderr):  # TFDS prints progress.
-      if names:
-        examples = functools.partial(_media_examples, folder, proxy, errors)
-        media = MediaBuilder(names, examples, beam, data_dir=out)
-        media.download_and_prepare(download_config=config)
-        array_record.write_keys(out / MEDIA)
-        stored = array_record.keys(out / MEDIA) or ()
-      kept = list(_complete_records(good, stored, errors, manifest, report))
-      packed = [_packed(record, f"../../{MEDIA}") for record in kept]
-      samples = SampleBuilder(packed, data_dir=out)
-      samples.download_and_prepare(download_config=_download_config(""))
-    _write_manifest(out / MANIFEST, kept)
-  report.samples = len(kept)
+    stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # TFDS prints progress.
+    if names:
+      examples = functools.partial(_media_examples, folder, proxy, errors)
+      media = MediaBuilder(names, examples, beam, data_dir=out)
+      media.download_and_prepare(download_config=config)
+      array_record.write_keys(out / MEDIA)
+      stored = array_record.keys(out / MEDIA) or ()
+    again = _good_records(manifest, folder, ManifestReport())
+    kept = _complete_records(again, stored, errors, manifest, report)
+    file = stack.enter_context(files.write_atomically(out / MANIFEST))
+    samples = SampleBuilder(_write_records(kept, file, report), data_dir=out)
+    samples.download_and_prepare(download_config=_download_config(""))
   shards = array_record.shards(out / MEDIA) if stored else []
   return BuiltDataSet(
-    samples=len(kept),
+    samples=report.samples,
     media=len(stored),
     bytes=sum(map(os.path.getsize, shards)),
     report=report,
@@ -114,12 +114,19 @@ def _check_unused(out: pathlib.Path) -> None:
       raise ValueError(f"{out} already holds a data set. Name another folder with --out.")
 
 
-def _write_manifest(path: pathlib.Path, kept: Sequence[Record]) -> None:
-  """Writes the records as JSON lines that name packed media."""
-  with files.write_atomically(path) as file:
-    for record in kept:
-      line = json.dumps(_packed(record, MEDIA))
-      file.write(line.encode() + b"\n")
+def _write_records(
+  kept: Iterable[Record], manifest: BinaryIO, report: ManifestReport
+) -> Iterator[Record]:
+  """Writes and counts records; gives them for the data set.
+
+  The lines and the data set of samples name packed media from their own folders.
+  """
+  report.samples = 0
+  for record in kept:
+    line = json.dumps(_packed(record, MEDIA))
+    manifest.write(line.encode() + b"\n")
+    report.samples += 1
+    yield _packed(record, f"../../{MEDIA}")
 
 
 def _good_records(
@@ -146,7 +153,7 @@ def _name_below(folder: str, media: str) -> str:
 
 
 def _complete_records(
-  good: Sequence[tuple[LocatedRecord, Record]],
+  good: Iterable[tuple[LocatedRecord, Record]],
   stored: Collection[str],
   errors: Mapping[str, str],
   manifest: str,
@@ -164,12 +171,17 @@ def _complete_records(
     report.bad.append(BadRecord(manifest, located.line, reason, located.nth))
 
 
-def _distinct_media(good: Iterable[Record]) -> list[str]:
-  """The media of all records, in order of first use."""
+def _distinct_media(good: Iterable[tuple[LocatedRecord, Record]]) -> tuple[list[str], bool]:
+  """(media of all records, whether there are any).
+
+  Media are in the order of first use.
+  """
   names: dict[str, None] = {}
-  for record in good:
+  has_records = False
+  for _, record in good:
+    has_records = True
     names.update(dict.fromkeys(_media_names(record)))
-  return list(names)
+  return list(names), has_records
 
 
 def _media_names(record: Record) -> list[str]:
@@ -298,7 +310,7 @@ class SampleBuilder(_Builder):
     "sample": tfds.features.Text(),
   }
 
-  def __init__(self, packed: list[Record], **options):
+  def __init__(self, packed: Iterable[Record], **options):
     self._packed = packed
     super().__init__(**options)
 

@@ -55,7 +55,7 @@ class Holder:
 
   def stop(self):
     os.kill(self.process.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+    os.waitpid(self.process.pid, os.WUNTRACED)  # Until it has stopped.
 
   def end(self):
     self.process.kill()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers take no signals, end with their run, and are missed when somebody kills them."""
 
+import errno
 import multiprocessing
 import multiprocessing.synchronize
 import os
@@ -100,3 +101,5 @@ def test_a_machine_without_shared_memory_names_it(monkeypatch):
   with pytest.raises(workers.NoSharedMemory, match="--shm-size"):
     workers.raise_if_no_shared_memory(error.value)
   workers.raise_if_no_shared_memory(OSError("something else"))
+  error.value.errno = errno.EMFILE  # A limit of open files is no lack of memory.
+  workers.raise_if_no_shared_memory(error.value)
