@@ -54,12 +54,14 @@ def read_questions(benchmark: Benchmark, source: Source, limit: int | None) -> l
 def _with_unique_ids(examples: Iterable[Example]) -> Iterable[Example]:
   """Appends a number to an id that was there before."""
   seen: set[str] = set()
+  newest: dict[str, int] = {}  # Id -> the number that was appended last.
   for example in examples:
     id = example.id
-    number = 1
+    number = newest.get(id, 1)
     while id in seen:
       number += 1
       id = f"{example.id}#{number}"
+    newest[example.id] = number
     seen.add(id)
     yield example if id == example.id else dataclasses.replace(example, id=id)
 
