@@ -7,6 +7,7 @@ the others connect; when all have connected, or time is up, it tells them.
 
 from collections.abc import Mapping, Sequence
 import contextlib
+import errno
 import socket
 import time
 
@@ -17,14 +18,16 @@ _GO = "go"
 def wait_for_all(address: tuple[str, int], processes: int, index: int, seconds: float) -> None:
   """Waits until all `processes` have connected to `address`.
 
-  address: (host, port), where process 0 runs. Raises Missing, in every connected process, if some
-  are missing after `seconds`, and ConnectionError on process 0 if the port is in use.
+  address: (host, port), where process 0 runs; an address of IPv6 may be in brackets. Raises
+  Missing, in every connected process, if some are missing after `seconds`, and ConnectionError on
+  process 0 if the port is in use.
   """
   deadline = time.monotonic() + seconds
   if index == 0:
     _receive_all(address[1], processes, deadline)
   else:
-    _call_first_process(address, index, deadline)
+    host, port = address
+    _call_first_process((host.removeprefix("[").removesuffix("]"), port), index, deadline)
 
 
 class Missing(ConnectionError):
@@ -41,8 +44,15 @@ def check_free(port: int) -> None:
 
 
 def _listen(port: int) -> socket.socket:
+  """Listens on all addresses, those of IPv6 among them if this machine has any."""
   try:
-    return socket.create_server(("", port), reuse_port=False)
+    if socket.has_dualstack_ipv6():
+      try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+      except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+          raise
+    return socket.create_server(("", port))  # IPv6 is switched off.
   except OSError as error:
     reason = error.strerror or str(error)
     raise ConnectionError(
