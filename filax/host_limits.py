@@ -56,6 +56,15 @@ def open_file_limit() -> int:
   return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
+def allow_open_files(count: int) -> None:
+  """Raises the limit of open files to `count`, if the system lets it."""
+  if resource is None or open_file_limit() >= count:
+    return
+  _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+  resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _limits(
   controller: str,
   read_v2: Callable[[pathlib.Path], int],

@@ -2,7 +2,9 @@
 """Processes that wait for each other; threads stand for them."""
 
 from concurrent.futures import ThreadPoolExecutor
+import os
 import re
+import resource
 import socket
 
 from free_ports import free_port
@@ -27,6 +29,17 @@ def outcomes(come, processes, seconds=1.5, host="127.0.0.1"):
 
 def test_all_come_in_any_order():
   assert outcomes([3, 1, 2, 0], 4, seconds=20) == dict.fromkeys(range(4))
+
+
+def test_process_0_may_open_a_connection_to_each():
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  resource.setrlimit(resource.RLIMIT_NOFILE, (64 + len(os.listdir("/proc/self/fd")), hard))
+  try:
+    assert outcomes(range(80), 80, seconds=60) == dict.fromkeys(range(80))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert allowed == min(hard, 2 * 80 + 512)
+  finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def has_loopback_of_ipv6():
