@@ -57,7 +57,7 @@ def open_file_limit() -> int:
 
 
 def allow_open_files(count: int) -> None:
-  """Raises the limit of open files to `count`, if the system lets it."""
+  """Raises the limit of open files to `count`, if possible."""
   if resource is None or open_file_limit() >= count:
     return
   _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -60,7 +60,7 @@ def add_to_quarantine(path: str | os.PathLike, media: str, error: str, origin: s
 
 
 def _lock(file: BinaryIO) -> None:
-  """Locks a file until it is closed, on file systems that have locks."""
+  """Locks a file until it is closed, where there are locks."""
   if fcntl:
     with contextlib.suppress(OSError):
       fcntl.flock(file, fcntl.LOCK_EX)

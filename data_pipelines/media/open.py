@@ -119,14 +119,17 @@ def media_name(media: Media) -> str:
 
 
 class TooManyFiles(OSError):
-  """A file cannot be opened because this process, or the host, has too many open.
+  """This process, or the host, has too many files open.
 
-  It is no fault of the file: a run that went on would leave sound media out.
+  It is no fault of the next file: a run that went on would leave sound media out.
   """
 
 
 def check_open_files(error: BaseException, name: str) -> None:
-  """Raises TooManyFiles if an error, or its cause, says so. name: of the file."""
+  """Raises TooManyFiles if an error, or its cause, says so.
+
+  name: that of the file.
+  """
   if isinstance(error, TooManyFiles):
     raise error
   numbers = (getattr(error, "errno", None), getattr(error.__cause__, "errno", None))

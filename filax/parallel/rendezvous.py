@@ -47,7 +47,7 @@ def check_free(port: int) -> None:
 
 
 def _listen(port: int) -> socket.socket:
-  """Listens on all addresses, those of IPv6 among them if this machine has any."""
+  """Listens on all addresses, of IPv4 and of IPv6."""
   try:
     if socket.has_dualstack_ipv6():
       try:
