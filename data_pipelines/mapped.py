@@ -11,7 +11,6 @@ import os
 import pathlib
 import shutil
 import sys
-import tempfile
 import threading
 from typing import Any, TypeVar
 import weakref
@@ -20,6 +19,7 @@ import numpy as np
 
 from data_pipelines.npy_content import HEADERS
 from filax import files
+from filax.temporary_folder import TemporaryFolder
 
 try:
   import fcntl
@@ -133,13 +133,13 @@ def write_arrays(
 
 def in_temporary_folder(prefix: str, build: Callable[[pathlib.Path], Owner]) -> Owner:
   """What `build` makes in a temporary folder, which is removed with it."""
-  folder = tempfile.mkdtemp(prefix=prefix)
+  folder = TemporaryFolder(prefix)
   try:
-    owner = build(pathlib.Path(folder))
+    owner = build(folder.path)
   except BaseException:
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.close()
     raise
-  weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+  weakref.finalize(owner, folder.close)
   return owner
 
 

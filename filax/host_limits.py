@@ -12,8 +12,15 @@ from collections.abc import Callable, Iterator
 import math
 import os
 import pathlib
+import sys
+
+try:
+  import resource
+except ImportError:  # Not on Windows.
+  resource = None  # type: ignore[assignment]  # A module that may be missing has no type.
 
 _GROUPS = pathlib.Path("/sys/fs/cgroup")
+_WINDOWS_FILES = 512  # What its C library allows.
 _MEMBERSHIP = pathlib.Path("/proc/self/cgroup")
 
 
@@ -39,6 +46,23 @@ def usable_memory() -> int:
   """Bytes of memory of this host, or of its container."""
   total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
   return min([total, *_limits("memory", _memory_v2, _memory_v1)])
+
+
+def open_file_limit() -> int:
+  """How many files this process may have open (ulimit -n)."""
+  if resource is None:
+    return _WINDOWS_FILES
+  soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+  return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def allow_open_files(count: int) -> None:
+  """Raises the limit of open files to `count`, if possible."""
+  if resource is None or open_file_limit() >= count:
+    return
+  _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+  resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _limits(

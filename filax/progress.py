@@ -7,6 +7,7 @@ lines without control codes.
 
 import atexit
 from collections.abc import Callable
+import contextlib
 import os
 import sys
 import time
@@ -120,3 +121,36 @@ class ProgressLine:
     """Removes the bar, if there is one."""
     if self._bar is not None:
       self._bar.remove_bar()
+
+
+class WorkProgress(contextlib.AbstractContextManager):
+  """How many things are done, with rate and remaining time.
+
+  noun: what is counted. total: the count at the end, if it is known. out: None for no line.
+  """
+
+  def __init__(self, noun: str, total: int | None = None, out: TextIO | None = None):
+    self._noun = noun
+    self._total = total
+    self._count = 0
+    self._began = time.monotonic()
+    self._line = None if out is None else ProgressLine(total, out)
+
+  def __exit__(self, *_) -> None:
+    if self._line is not None:
+      self._line.end(self._words)
+
+  def count_one(self) -> None:
+    """Counts one more, and shows it if it is time."""
+    self._count += 1
+    if self._line is not None:
+      self._line.show(self._count, self._words)
+
+  def _words(self) -> str:
+    rate = self._count / max(time.monotonic() - self._began, 1e-9)
+    if self._total is None:
+      return f"{self._noun} {self._count:,}, {rate:,.0f}/s"
+    minutes, seconds = divmod(round((self._total - self._count) / max(rate, 1e-9)), 60)
+    return (
+      f"{self._noun} {self._count:,}/{self._total:,}, {rate:,.1f}/s, {minutes} min {seconds} s left"
+    )

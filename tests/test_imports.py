@@ -22,6 +22,7 @@ BASE = (
   "filax.settings",
   "filax.setting_kinds",
   "filax.user_cache",
+  "filax.temporary_folder",
   "filax.progress",
 )
 MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models")
@@ -46,6 +47,7 @@ MAY = {
   "filax/memory_errors.py": (),
   "filax/disk_errors.py": (),
   "filax/user_cache.py": ("filax.files",),
+  "filax/temporary_folder.py": (),
   "filax/compilation_cache.py": ("filax.files", "filax.host_limits", "filax.user_cache"),
   "filax/setting_kinds.py": (),
   "filax/progress.py": (),
@@ -82,6 +84,7 @@ MAY_NOT = {
   "filax/files.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/processes.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/user_cache.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
+  "filax/temporary_folder.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/progress.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/setting_kinds.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/settings.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),

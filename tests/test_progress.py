@@ -4,6 +4,7 @@
 import io
 import os
 import pty
+import re
 import sys
 
 import pytest
@@ -46,6 +47,18 @@ def test_lines_in_a_pipe(at_once):
 
 def test_few_lines_and_none_for_short_work():
   assert count(io.StringIO()) == ""
+
+
+def test_work_has_a_rate_and_its_remaining_time(at_once):
+  out = io.StringIO()
+  with progress.WorkProgress("files", 2, out) as work:
+    work.count_one()
+    work.count_one()
+  first, second, last = out.getvalue().splitlines()
+  assert re.fullmatch(r"files 1/2, [0-9,.]+/s, 0 min 0 s left", first)
+  assert second.startswith("files 2/2, ") and last.startswith("files 2/2, ")
+  with progress.WorkProgress("files") as silent:
+    silent.count_one()
 
 
 def test_a_bar_on_a_terminal(at_once, colours):

@@ -6,6 +6,7 @@ medium: then the sample, identified by its origin, is at fault.
 """
 
 from collections.abc import Iterable, Mapping
+import contextlib
 import dataclasses
 import json
 import os
@@ -47,8 +48,7 @@ def add_to_quarantine(path: str | os.PathLike, media: str, error: str, origin: s
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _reading, open(path, "a+b") as file:
-      if fcntl:
-        fcntl.flock(file, fcntl.LOCK_EX)  # Until the file is closed.
+      _lock(file)
       part = _read_parts.setdefault(os.path.abspath(path), _ReadPart())
       torn = _read_on(file, part)
       if _blamed(entry) in part.names or _blamed(entry) in _blamed_names([torn]):
@@ -57,6 +57,13 @@ def add_to_quarantine(path: str | os.PathLike, media: str, error: str, origin: s
       file.write(b"\n" * bool(torn) + json.dumps(entry).encode() + b"\n")
   except OSError:
     pass
+
+
+def _lock(file: BinaryIO) -> None:
+  """Locks a file until it is closed, where there are locks."""
+  if fcntl:
+    with contextlib.suppress(OSError):
+      fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _read_on(file: BinaryIO, part: _ReadPart) -> bytes:

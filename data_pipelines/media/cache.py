@@ -6,13 +6,15 @@ with the time of every frame and a checksum of its time and pixels. The key is t
 (path, size, time of change) and the picture size. Files are written by rename, so any number of
 threads and processes may share a folder. Frames are bit-identical to those of `frames.read_frames`:
 all bytes used are verified by checksum, a damaged file is written again, and a video that does not
-decode to its end is read without the cache.
+decode to its end is read without the cache. When the disk is nearly full, nothing more is written.
 """
 
+import errno
 import functools
 import io
 import os
 import pathlib
+import shutil
 import threading
 import zlib
 
@@ -34,6 +36,7 @@ from data_pipelines.npy_content import read_npy
 from filax import files
 
 _FRAME = np.dtype([("second", "<f8"), ("checksum", "<u4")])
+_LEFT_SHARE = 0.05  # Of the disk: what is left to checkpoints and answers.
 _HEADER = 128  # Bytes before the pixels of an .npy file, filled in once their count is known.
 _writing: dict[str, threading.Lock] = {}  # So that threads decode the same video only once.
 
@@ -172,6 +175,9 @@ class FrameCache:
 
     Raises MediaError or OSError, and then leaves no files.
     """
+    disk = shutil.disk_usage(self.folder)
+    if disk.free < _LEFT_SHARE * disk.total:
+      raise OSError(errno.ENOSPC, f"less than {_LEFT_SHARE:.0%} of the disk is free")
     rows = []
     with files.write_atomically(self.folder / f"{key}.npy") as pixels:
       pixels.seek(_HEADER)

@@ -102,7 +102,7 @@ class OpenVideo:
   @property
   def broadcast(self) -> bool:
     """Whether the format's clocks may leap, as in MPEG-TS."""
-    return bool(self.container.format.flags & _BROADCAST)
+    return is_broadcast(self.container)
 
   def packets(self, *streams) -> Iterator[av.Packet]:
     """Packets of `streams`, by default the video's, from the current position."""
@@ -111,6 +111,11 @@ class OpenVideo:
     for packet in self.container.demux(*streams):
       self.budget.spend()
       yield packet
+
+
+def is_broadcast(container: av.container.InputContainer) -> bool:
+  """Whether the clocks of a container's format may leap."""
+  return bool(container.format.flags & _BROADCAST)
 
 
 def media_kind(media: Media) -> str:

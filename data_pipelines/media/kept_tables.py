@@ -11,6 +11,8 @@ import threading
 
 import pyarrow as pa
 
+from filax.temporary_folder import TemporaryFolder
+
 LARGEST_HELD = 32 << 20  # Bytes of a table in memory; larger ones are mapped.
 
 Batches = Iterator[pa.RecordBatch]
@@ -93,7 +95,8 @@ def _collected(batches: Batches, room: int) -> _Kept:
     for batch in batches:
       size += batch.nbytes
       if writer is None and size > room:
-        spill = stack.enter_context(tempfile.NamedTemporaryFile(prefix="filax-parquet-"))
+        folder = stack.enter_context(TemporaryFolder("filax-parquet-"))
+        spill = stack.enter_context(open(folder.path / "table.arrow", "wb"))
         writer = stack.enter_context(pa.ipc.new_file(spill, batch.schema))
         for earlier in held:
           writer.write_batch(earlier)

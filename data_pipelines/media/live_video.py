@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from data_pipelines.media import frames as media_frames
-from data_pipelines.media.container import media_kind, open_video
+from data_pipelines.media.container import is_broadcast, media_kind, open_video
 from data_pipelines.media.decoder import TOLERANCE, LazyPicture, VideoDecoder, square
 from data_pipelines.media.open import LIMITS, Limits, MediaError, file_path, reported
 
@@ -119,7 +119,7 @@ class LiveVideo:
     with reported(self.display_name), self._container() as container:
       if not container.streams.video:
         raise MediaError(f"{self.display_name}: has no video stream.")
-      clock = _Clock()
+      clock = _Clock(leap=SILENCE if self._may_leap(container) else math.inf)
       has_times = container.format.name not in _CLOCKLESS
       for packet in self._packets(container):
         for frame in self._decoded(packet):
@@ -140,6 +140,14 @@ class LiveVideo:
     except av.error.ExitError as error:  # The time is over.
       text = f"{self.display_name}: no video came within {seconds:g} seconds."
       raise MediaError(text) from error
+
+  def _may_leap(self, container: av.container.InputContainer) -> bool:
+    """Whether times far ahead are those of a clock that was set.
+
+    In a file that is fetched by HTTP, they are a picture that stays.
+    """
+    is_fetched = self.source.lower().startswith(("http://", "https://"))
+    return not is_fetched or is_broadcast(container)
 
   def _packets(self, container: av.container.InputContainer) -> Iterator[av.Packet]:
     """The packets of the video. Raises MediaError when they stay away."""
@@ -169,11 +177,13 @@ class LiveVideo:
 class _Clock:
   """Seconds since the first frame, which never fall.
 
-  The times of a stream may leap or be missing.
+  The times of a stream may leap or be missing. leap: seconds ahead from which on a time is that of
+  a clock that was set, as when a camera hears the time: the frame follows the one before.
   """
 
-  def __init__(self, now: Callable[[], float] = time.monotonic):
+  def __init__(self, now: Callable[[], float] = time.monotonic, leap: float = math.inf):
     self._now = now
+    self._leap = leap
     self._begin = now()
     self._origin: float | None = None  # The stream's time of second 0.
     self._newest = 0.0
@@ -183,7 +193,10 @@ class _Clock:
     if stream_time is None:
       self._newest = max(self._newest, self._now() - self._begin)
       return self._newest
-    if self._origin is None or stream_time - self._origin < self._newest:
+    if self._origin is None:
+      self._origin = stream_time
+    ahead = stream_time - self._origin - self._newest
+    if not 0 <= ahead <= self._leap:
       self._origin = stream_time - self._newest
     self._newest = stream_time - self._origin
     return self._newest

@@ -8,6 +8,7 @@ sentence, and no file can make a program wait without end.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ from typing import BinaryIO
 import av
 
 from data_pipelines.media import packed, remote
+from filax.host_limits import open_file_limit
 
 FOLDER_FPS = 2.0  # Pictures per second of a folder without @<number>fps at the end of its name.
 GREY = 127  # Fills the border of a padded picture.
@@ -116,12 +118,37 @@ def media_name(media: Media) -> str:
   return os.fspath(media)
 
 
+class TooManyFiles(OSError):
+  """This process, or the host, has too many files open.
+
+  It is no fault of the next file: a run that went on would leave sound media out.
+  """
+
+
+def check_open_files(error: BaseException, name: str) -> None:
+  """Raises TooManyFiles if an error, or its cause, says so.
+
+  name: that of the file.
+  """
+  if isinstance(error, TooManyFiles):
+    raise error
+  numbers = (getattr(error, "errno", None), getattr(error.__cause__, "errno", None))
+  if errno.EMFILE in numbers or errno.ENFILE in numbers:
+    raise TooManyFiles(
+      f"{name} cannot be opened: too many files are open. Raise the limit (ulimit -n), which is "
+      f"{open_file_limit():,} for this process."
+    ) from error
+
+
 @contextlib.contextmanager
 def reported(media: Media):
-  """Converts library errors about bad content to MediaError."""
+  """Converts library errors about bad content to MediaError.
+
+  Raises TooManyFiles for what is no fault of the content.
+  """
   try:
     yield
-  except MediaError:
+  except (MediaError, TooManyFiles):
     raise
   except FileNotFoundError as error:
     name = media_name(media)
@@ -134,6 +161,7 @@ def reported(media: Media):
       "sound."
     ) from error
   except _DAMAGE as error:
+    check_open_files(error, media_name(media))
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     first_line = reason.splitlines()[0]
     raise MediaError(f"{media_name(media)}: {first_line.rstrip('.')}.") from error

@@ -116,7 +116,8 @@ def state(path: str | os.PathLike) -> tuple[int, int]:
 def states(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
   """`state` of the URLs among `paths` that are objects.
 
-  Of folders with many wanted objects, all objects are listed at once.
+  Of folders with many wanted objects, all objects are listed at once. What was found is
+  remembered, so that `exists` and `state` ask no more.
   """
   wanted = {path: _normal(path) for path in paths if is_remote(path)}
   folders = Counter(posixpath.dirname(url) for url in wanted.values())
@@ -130,10 +131,9 @@ def states(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
     listing = listed.get(posixpath.dirname(url))
     with contextlib.suppress(OSError):
       item = stat_object(url) if listing is None else listing.get(url)
-      if item is not None:
-        _remember(url, item)
-        if not item.is_folder:
-          present[path] = (item.size, item.version)
+      _remember(url, item)
+      if item is not None and not item.is_folder:
+        present[path] = (item.size, item.version)
   return present
 
 

@@ -4,12 +4,14 @@
 A record is parsed when its sample is needed.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 import itertools
 import os
 import pathlib
+import threading
 from typing import BinaryIO, overload
 
 from data_pipelines.manifest import llava
@@ -17,9 +19,12 @@ from data_pipelines.manifest.reader import record_at
 from data_pipelines.manifest.report import RecordError, place_text
 from data_pipelines.mapped import map_array
 from data_pipelines.media import remote
+from data_pipelines.media.open import check_open_files
 from data_pipelines.sample import Sample
 from data_pipelines.unused_files import hold_folder
+from filax.host_limits import open_file_limit
 
+_FEWEST_FILES = 16  # Manifests that stay open, whatever the limit.
 RECORD_COLUMNS = ("manifest", "line", "nth", "start", "stop")
 
 
@@ -49,7 +54,9 @@ class SampleTable(Sequence[Sample]):
     self._nth = map_array(self.folder, "nth")
     self._start = map_array(self.folder, "start")
     self._stop = map_array(self.folder, "stop")
-    self._files: dict[int, BinaryIO] = {}
+    self._files: OrderedDict[int, BinaryIO] = OrderedDict()  # The last used one at the end.
+    self._most_files = max(_FEWEST_FILES, open_file_limit() // 2)
+    self._opening = threading.Lock()
     self._held = hold_folder(self.folder)  # As long as this table is used.
 
   def __reduce__(self):
@@ -75,6 +82,7 @@ class SampleTable(Sequence[Sample]):
       )
       return llava.parse_record(record, self.origin(number), manifest.root)
     except (RecordError, ValueError, RecursionError, OSError) as error:
+      check_open_files(error, manifest.path)
       raise ValueError(
         f"{self.origin(number)} is not the record that it was when this run began ({error}): the "
         "manifest has changed. Start again, and do not change manifests under a run."
@@ -102,11 +110,17 @@ class SampleTable(Sequence[Sample]):
   def _file(self, place: int) -> BinaryIO:
     """The open file of a manifest.
 
-    It is opened once a process, so that a replaced file stays readable.
+    It stays open, so that a replaced file stays readable. With more manifests than half of the
+    files that this process may open, those that were not used for longest are opened again. They
+    are let go, not closed: another thread may be reading.
     """
-    if place not in self._files:
-      self._files[place] = _open_manifest(self.manifests[place])
-    return self._files[place]
+    with self._opening:
+      if place not in self._files:
+        self._files[place] = _open_manifest(self.manifests[place])
+      self._files.move_to_end(place)
+      if len(self._files) > self._most_files:
+        self._files.popitem(last=False)
+      return self._files[place]
 
 
 def _open_manifest(manifest: ManifestFile) -> BinaryIO:

@@ -21,6 +21,7 @@ from data_pipelines.media.pictures import is_picture
 from data_pipelines.media.probe import Probe
 from data_pipelines.sample import Sample, Scene
 from data_pipelines.tools.quantities import FIGURES, Quantity, measured_sample, quantities
+from filax.progress import WorkProgress
 
 DECODE_SIZE = 16  # Pixels of decoded pictures, enough to detect damage.
 _KINDS = ("video", "images", "text only")
@@ -101,8 +102,10 @@ def check_manifest(
   """
   report = ManifestReport()
   samples = []
-  for sample in llava.read_manifest(manifest, root, report):
-    samples.append(measured_sample(sample, encode))
+  with WorkProgress("records", out=progress) as work:
+    for sample in llava.read_manifest(manifest, root, report):
+      samples.append(measured_sample(sample, encode))
+      work.count_one()
   if not samples and not report.bad:
     raise ManifestError(f"The manifest {one_line(os.fspath(manifest))} has no record.")
   media = media_of(entry.sample for entry in samples)
@@ -110,7 +113,7 @@ def check_manifest(
   unreadable = {name: probe.error for name, probe in probes.items() if probe.error}
   if decode:
     readable = [name for name in media if name not in unreadable]
-    unreadable |= _decoding_errors(readable, threads, limits)
+    unreadable |= _decoding_errors(readable, threads, limits, progress)
   good = []
   for entry in samples:
     reason = _fault(entry.sample, probes, unreadable)
@@ -175,7 +178,9 @@ def _why_not_played(media: str) -> str:
   return ""
 
 
-def _decoding_errors(names: Sequence[str], threads: int, limits: Limits) -> dict[str, str]:
+def _decoding_errors(
+  names: Sequence[str], threads: int, limits: Limits, progress: TextIO | None
+) -> dict[str, str]:
   """Medium -> error, for media that fail to decode to the end."""
 
   def decoding_error(name: str) -> str:
@@ -186,9 +191,16 @@ def _decoding_errors(names: Sequence[str], threads: int, limits: Limits) -> dict
       return str(error)
     return ""
 
-  with concurrent.futures.ThreadPoolExecutor(max(1, threads)) as pool:
-    errors = zip(names, pool.map(decoding_error, names), strict=True)
-    return {name: error for name, error in errors if error}
+  errors = {}
+  with (
+    WorkProgress("decoded media", len(names), progress) as work,
+    concurrent.futures.ThreadPoolExecutor(max(1, threads)) as pool,
+  ):
+    for name, error in zip(names, pool.map(decoding_error, names), strict=True):
+      work.count_one()
+      if error:
+        errors[name] = error
+  return errors
 
 
 def write_report(result: CheckResult, out: str | os.PathLike) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 import json
 import os
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.excerpts import excerpt
@@ -29,6 +29,7 @@ from data_pipelines.tools.manifest_writers import (
   TarWriter,
 )
 from filax import files
+from filax.progress import WorkProgress
 
 SHAPES = {"llava": llava_record, "messages": messages_record}
 # Keys that a sample holds, or that records of other formats become; the rest is carried over.
@@ -72,6 +73,7 @@ def reformat_manifest(
   root: str | os.PathLike = "",
   content: bool = False,
   force: bool = False,
+  progress: TextIO | None = None,
 ) -> Reformatted:
   """Writes the good records of a manifest to `out`.
 
@@ -81,6 +83,7 @@ def reformat_manifest(
     gets "llava" otherwise.
   root: the folder of the media. If it is set, the names of media stay as they are.
   content: whether a Parquet file stores the bytes of media; a tar always holds them.
+  progress: the stream for lines with count and rate; None for none.
 
   Raises ManifestError for an unusable manifest, ValueError for an impossible `out`.
   """
@@ -91,10 +94,11 @@ def reformat_manifest(
   if not shape and suffix == ".parquet":
     shape = "llava"  # A column has one type.
   result = Reformatted()
-  with files.write_atomically(out) as file:
+  with files.write_atomically(out) as file, WorkProgress("records", out=progress) as work:
     writer = _writer(file, suffix, shape or "llava", content)
     job = _Job(manifest, os.fspath(root), out, shape, content, writer, result)
     for located in located_records(manifest):
+      work.count_one()
       try:
         job.add_record(located.record, f"{manifest}:{located.place}")
       except (RecordError, MediaError, ValueError) as error:

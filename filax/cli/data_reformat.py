@@ -13,6 +13,7 @@ Exit code 0: all records are written; 1: some were left out, and are listed; 2: 
 """
 
 import argparse
+import sys
 
 SHAPES = ("llava", "messages")
 
@@ -42,6 +43,7 @@ def _reformat(args: argparse.Namespace) -> int:
     root=args.root,
     content=args.bytes,
     force=args.force,
+    progress=sys.stderr,
   )
   for bad in result.report.bad:
     print(bad)

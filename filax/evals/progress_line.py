@@ -2,6 +2,7 @@
 """The progress of an evaluation on stderr."""
 
 import collections
+from collections.abc import Callable
 import time
 
 from filax.progress import ProgressLine
@@ -18,11 +19,16 @@ class EvaluationProgress:
     self._line = ProgressLine(total)
     self._pace = collections.deque([(start, 0)], maxlen=5)  # (time, questions done) of lines.
 
-  def count_answers(self, done: int, bad_media: int, accuracy: float | None, last: bool) -> None:
-    """Shows the counts if some time has passed, or at the end."""
+  def count_answers(
+    self, done: int, bad_media: int, accuracy: Callable[[], float | None], last: bool
+  ) -> None:
+    """Shows the counts if some time has passed, or at the end.
+
+    accuracy: averages all answers so far, so it is called only for what is shown.
+    """
 
     def words() -> str:
-      return self._words(done, bad_media, accuracy)
+      return self._words(done, bad_media, accuracy())
 
     if last:
       self._line.end(words, always=True)

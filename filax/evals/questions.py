@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 
-from data_pipelines.media import array_record, remote
+from data_pipelines.media import array_record, packed, remote
 from data_pipelines.media import open as media_lib
 from filax.evals.kit import Benchmark, Example, Source
 from filax.evals.options import Share
@@ -54,12 +54,14 @@ def read_questions(benchmark: Benchmark, source: Source, limit: int | None) -> l
 def _with_unique_ids(examples: Iterable[Example]) -> Iterable[Example]:
   """Appends a number to an id that was there before."""
   seen: set[str] = set()
+  newest: dict[str, int] = {}  # Id -> the number that was appended last.
   for example in examples:
     id = example.id
-    number = 1
+    number = newest.get(id, 1)
     while id in seen:
       number += 1
       id = f"{example.id}#{number}"
+    newest[example.id] = number
     seen.add(id)
     yield example if id == example.id else dataclasses.replace(example, id=id)
 
@@ -75,13 +77,14 @@ def media_groups(examples: Sequence[Example], share: Share) -> list[Group]:
 
 def missing_media(examples: Sequence[Example]) -> list[str]:
   """The media of questions that do not exist."""
-  media: dict[str, bool] = {}  # In the order of the questions.
+  media: dict[str, None] = {}  # In the order of the questions.
   for example in examples:
     for timeline in example.media:
       for scene in timeline:
-        if scene.media not in media:
-          media[scene.media] = _exists(scene.media)
-  return [medium for medium, exists in media.items() if not exists]
+        media[scene.media] = None
+  files = {medium: _file_of(medium) for medium in media}
+  remote.states(filter(None, files.values()))  # Folders of buckets are listed as a whole.
+  return [medium for medium, file in files.items() if file and not remote.exists(file)]
 
 
 def check_missing(missing: Sequence[str], total: int, root: str) -> None:
@@ -97,8 +100,12 @@ def check_missing(missing: Sequence[str], total: int, root: str) -> None:
   )
 
 
-def _exists(medium: str) -> bool:
-  packed = array_record.split_name(medium)
-  if packed is not None:
-    return True  # Read with its questions: an index may name the file differently.
-  return remote.exists(media_lib.file_path(medium))
+def _file_of(medium: str) -> str:
+  """The file that holds a medium.
+
+  "" for a record of an ArrayRecord, which is read with its question: an index may name the file
+  differently.
+  """
+  if array_record.split_name(medium) is not None:
+    return ""
+  return packed.outer_file(medium) or media_lib.file_path(medium)

@@ -273,9 +273,11 @@ class _Run:
   def _print_progress(self, last: bool = False) -> None:
     if self._progress is None:
       return
-    rows = list(self.rows.values())
-    done = len(rows) - self._answered_before + len(self.account.skipped)
-    accuracy = averaging.mean_score(rows)
+    done = len(self.rows) - self._answered_before + len(self.account.skipped)
+
+    def accuracy() -> float | None:
+      return averaging.mean_score(list(self.rows.values()))
+
     self._progress.count_answers(done, len(self.account.bad_media), accuracy, last)
 
 

@@ -161,9 +161,11 @@ def _write_card(
   config: Mapping[str, Any],
   parameters: Mapping[str, int],
 ) -> None:
-  records = []
+  newest: dict[str, Any] = {}
   if (run / "metrics.jsonl").exists():
-    records = [record for record in metrics.read_records(run / "metrics.jsonl") if "loss" in record]
+    for record in metrics.read_records(run / "metrics.jsonl"):
+      if "loss" in record:
+        newest = record
   scores = read_scores(run)
   results = [read_results(folder).result for folder in published.results]
   facts = CardFacts(
@@ -171,7 +173,7 @@ def _write_card(
     version=importlib.metadata.version("filax"),
     config=config,
     parameters=parameters,
-    record=records[-1] if records else {},
+    record=newest,
     scores=scores[max(scores)] if scores else {},
     results=results,
     fingerprint=plan_record.read_plan(run)["fingerprint"],

@@ -126,6 +126,11 @@ def _coordinator_arguments(coordinator: str) -> dict[str, Any]:
       f"FILAX_COORDINATOR={coordinator!r} cannot be used. Set it to host:port, with a port from "
       "1 to 65534 (the one after it is used as well)."
     )
+  if ":" in host and not (host.startswith("[") and host.endswith("]")):
+    raise ValueError(
+      f"FILAX_COORDINATOR={coordinator!r} cannot be used. Put an address of IPv6 in brackets: "
+      f"[{host}]:{port}."
+    )
   for name in ("FILAX_PROCESSES", "FILAX_PROCESS_ID"):
     if name not in os.environ:
       raise ValueError(f"FILAX_COORDINATOR is set, but {name} is not. Set it to a number.")

@@ -7,24 +7,30 @@ the others connect; when all have connected, or time is up, it tells them.
 
 from collections.abc import Mapping, Sequence
 import contextlib
+import errno
 import socket
 import time
 
+from filax.host_limits import allow_open_files
+
 _GRACE = 10.0  # Seconds by which process 0 may start later than the others.
+_OTHER_FILES = 512  # Beside connections.
 _GO = "go"
 
 
 def wait_for_all(address: tuple[str, int], processes: int, index: int, seconds: float) -> None:
   """Waits until all `processes` have connected to `address`.
 
-  address: (host, port), where process 0 runs. Raises Missing, in every connected process, if some
-  are missing after `seconds`, and ConnectionError on process 0 if the port is in use.
+  address: (host, port), where process 0 runs; an address of IPv6 may be in brackets. Raises
+  Missing, in every connected process, if some are missing after `seconds`, and ConnectionError on
+  process 0 if the port is in use.
   """
   deadline = time.monotonic() + seconds
   if index == 0:
     _receive_all(address[1], processes, deadline)
   else:
-    _call_first_process(address, index, deadline)
+    host, port = address
+    _call_first_process((host.removeprefix("[").removesuffix("]"), port), index, deadline)
 
 
 class Missing(ConnectionError):
@@ -41,8 +47,15 @@ def check_free(port: int) -> None:
 
 
 def _listen(port: int) -> socket.socket:
+  """Listens on all addresses, of IPv4 and of IPv6."""
   try:
-    return socket.create_server(("", port), reuse_port=False)
+    if socket.has_dualstack_ipv6():
+      try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+      except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+          raise
+    return socket.create_server(("", port))  # IPv6 is switched off.
   except OSError as error:
     reason = error.strerror or str(error)
     raise ConnectionError(
@@ -53,6 +66,7 @@ def _listen(port: int) -> socket.socket:
 
 def _receive_all(port: int, processes: int, deadline: float) -> None:
   """Waits on process 0 for the calls of the others; answers them."""
+  allow_open_files(2 * processes + _OTHER_FILES)  # The runtime's store connects to each, too.
   callers: dict[int, socket.socket] = {}
   with contextlib.ExitStack() as stack:
     server = stack.enter_context(_listen(port))

@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 import importlib.util
 import ipaddress
-import resource
 import signal
 import socket
 
 import uvicorn
 
+from filax import host_limits
 from filax.infer.session import Session
 from filax.serve.app import ChatServer, build_app, model_name
 from filax.serve.engine import Engine
@@ -52,7 +52,7 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   Raises ValueError for an address beyond this machine without a key, OSError if it is taken.
   """
   check_binding(options)
-  _allow_open_files(2 * limits.connections)
+  host_limits.allow_open_files(2 * limits.connections)
   engine = Engine(
     session, limits, encode_cache=options.encode_cache, fixed_batch=options.fixed_batch
   )
@@ -120,15 +120,6 @@ def check_binding(options: ServerOptions) -> None:
     f"--host {options.host} can be reached from other machines, and there is no key. Set the "
     f"environment variable {KEY_VARIABLE}, or take --host 127.0.0.1."
   )
-
-
-def _allow_open_files(count: int) -> None:
-  """Raises the bound on open files, if the system lets it."""
-  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-  if soft == resource.RLIM_INFINITY or soft >= count:
-    return
-  wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-  resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def warm_up(engine: Engine) -> None:

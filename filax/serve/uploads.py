@@ -4,23 +4,19 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import fcntl
-import os
 import pathlib
 import re
 import secrets
-import shutil
-import tempfile
 import threading
 import time
 from typing import BinaryIO
 
 from filax.serve.requests import RequestError
+from filax.temporary_folder import TemporaryFolder
 
 _PART = 1 << 20  # Bytes written at a time.
 REQUEST = "request"  # The purpose of files that belong to a request; they are never listed.
 _PREFIX = "filax-serve-"
-_LOCK = ".lock"  # Held while the server of a folder lives.
 _UNSAFE = re.compile(r"[^\w. ()-]")
 
 
@@ -51,11 +47,7 @@ class UploadStore:
     self._lock = threading.Lock()
     self._files: dict[str, StoredFile] = {}
     self._bytes = 0
-    if parent:
-      os.makedirs(parent, exist_ok=True)
-    _remove_left_folders(pathlib.Path(parent or tempfile.gettempdir()))
-    self._folder = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent or None))
-    self._lock_file = _locked(self._folder)
+    self._folder = TemporaryFolder(_PREFIX, parent)
 
   @property
   def bytes(self) -> int:
@@ -69,7 +61,7 @@ class UploadStore:
     """
     self.remove_old()
     file_id = f"file-{secrets.token_urlsafe(24)}"
-    path = self._folder / file_id
+    path = self._folder.path / file_id
     size = 0
     try:
       with open(path, "xb") as target:
@@ -174,8 +166,7 @@ class UploadStore:
 
   def close(self) -> None:
     """Removes the folder with all files. May be called again."""
-    shutil.rmtree(self._folder, ignore_errors=True)
-    self._lock_file.close()
+    self._folder.close()
 
   def _reserve(self, size: int) -> None:
     with self._lock:
@@ -191,31 +182,6 @@ class UploadStore:
 
 def _no_such_file() -> RequestError:
   return RequestError("There is no such file.", status=404, code="file_not_found")
-
-
-def _locked(folder: pathlib.Path) -> BinaryIO:
-  """The open lock of a folder.
-
-  Raises BlockingIOError if another process holds it.
-  """
-  lock = open(folder / _LOCK, "ab")
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BaseException:
-    lock.close()
-    raise
-  return lock
-
-
-def _remove_left_folders(parent: pathlib.Path) -> None:
-  """Removes the folders of this user's servers that no longer live."""
-  for folder in parent.glob(f"{_PREFIX}*"):
-    with contextlib.suppress(OSError):  # One that is in use, or just gone.
-      is_own = folder.lstat().st_uid == os.geteuid()
-      if not is_own or not (folder / _LOCK).is_file():  # Without a lock it is being made.
-        continue
-      with _locked(folder):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def safe_name(name: str) -> str:

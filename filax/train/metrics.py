@@ -217,14 +217,10 @@ def read_records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
   """The records of a metrics.jsonl, in order.
 
   A damaged line (a bad byte, or half of a line that a killed run left) is skipped and named on
-  stderr.
+  stderr. One line at a time is in memory.
   """
-  for number, text in enumerate(path.read_bytes().splitlines(), 1):
-    record = _parse_record(text)
-    if record is None:
-      print(f"{path}, line {number} is damaged and is left out.", file=sys.stderr)
-    else:
-      yield record
+  for _, record in _lines_and_records(path):
+    yield record
 
 
 def drop_records_after(path: pathlib.Path, step: int) -> None:
@@ -232,10 +228,21 @@ def drop_records_after(path: pathlib.Path, step: int) -> None:
   files.remove_leftovers(path.parent)
   if not path.exists():
     return
-  records = [record for record in read_records(path) if record["step"] <= step]
   with files.write_atomically(path) as file:
-    for record in records:
-      file.write(json.dumps(record).encode() + b"\n")
+    for line, record in _lines_and_records(path):
+      if record["step"] <= step:
+        file.write(line.rstrip(b"\r\n") + b"\n")
+
+
+def _lines_and_records(path: pathlib.Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+  """Each sound line of a metrics.jsonl, and its record."""
+  with path.open("rb") as lines:
+    for number, line in enumerate(lines, 1):
+      record = _parse_record(line)
+      if record is None:
+        print(f"{path}, line {number} is damaged and is left out.", file=sys.stderr)
+      else:
+        yield line, record
 
 
 def _parse_record(text: bytes) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import hashlib
 import pathlib
 import sys
 import threading
+import time
 
 from etils import epath
 
@@ -18,6 +19,8 @@ from filax.checkpoint.lease import Lost
 from filax.files import is_bucket
 
 _PAUSE_SECONDS = 2.0  # Google allows one change of an object a second.
+_LONGEST_PAUSE_SECONDS = 60.0
+_PAUSE_SHARE = 20  # Pauses after a copy, in times of the copy: metrics.jsonl grows.
 _RETRY_SECONDS = 15.0
 _LAST_SECONDS = 60.0
 
@@ -128,12 +131,14 @@ class Publisher:
       self._work.wait()
       self._work.clear()
       is_last = self._ended.is_set()
+      began = time.monotonic()
       self._copy_due()
+      pause = pause_after_copy(time.monotonic() - began)
       if is_last or self._lost is not None:
         return
       if self._is_failing:
         self._work.set()
-      self._ended.wait(_RETRY_SECONDS if self._is_failing else _PAUSE_SECONDS)
+      self._ended.wait(_RETRY_SECONDS if self._is_failing else pause)
 
   def _copy_due(self) -> None:
     with self._lock:
@@ -162,6 +167,11 @@ class Publisher:
     elif self._is_failing and not failure:
       _say(f"{self._workdir} can be written again.")
     self._is_failing = bool(failure)
+
+
+def pause_after_copy(seconds: float) -> float:
+  """Seconds until the next copy, after one that took `seconds`."""
+  return min(max(_PAUSE_SECONDS, _PAUSE_SHARE * seconds), _LONGEST_PAUSE_SECONDS)
 
 
 def _say(text: str) -> None:

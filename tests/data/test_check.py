@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`filax data check` and `filax data build` as a user runs them."""
 
+import io
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from data_pipelines.tools import check
+from filax import progress
 from filax.cli import main as command
 from filax.testing import clips, manifests
 
@@ -125,8 +127,12 @@ def test_decoding_finds_damage_inside_a_file(corpus, capsys):
   assert any(path.endswith("corrupt.mp4") for path in found["unreadable"])
 
 
-def test_figures(corpus):
-  figures = check.check_manifest(corpus, decode=True).as_dict()["statistics"]
+def test_figures(corpus, monkeypatch):
+  lines = io.StringIO()
+  monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
+  result = check.check_manifest(corpus, decode=True, progress=lines)
+  assert "records 1, " in lines.getvalue() and "decoded media 4/4, " in lines.getvalue()
+  figures = result.as_dict()["statistics"]
   assert figures["duration"] == pytest.approx(
     {"count": 3, "sum": 10, "min": 1, "mean": 10 / 3, "median": 4, "p95": 4.9, "max": 5}
   )

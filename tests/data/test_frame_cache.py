@@ -337,6 +337,15 @@ def test_a_full_disk_costs_a_line_and_no_second_try(clip, tmp_path, cache, capsy
   assert line.count("\n") == 1 and f"{cache.folder} cannot be written" in line
 
 
+def test_a_disk_that_is_nearly_full_is_left_to_others(clip, cache, capsys, monkeypatch):
+  monkeypatch.setattr("data_pipelines.media.cache._LEFT_SHARE", 1.01)  # No disk is so empty.
+  for _ in range(2):
+    same(cache.read_frames(clip, TIMES, SIZE), video.read_frames(clip, TIMES, SIZE))
+  assert not list(cache.folder.iterdir())
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1 and "(less than 101% of the disk is free)" in line
+
+
 def test_leftovers_of_killed_writers_are_removed(clip, cache):
   path = str(cache.folder / "0123-32.npy")
   interrupted.kill_writer(f"write_atomically({path!r})", "out.write(b'half')")

@@ -102,6 +102,13 @@ def test_errors_tell_no_password(server):
   assert "secret" not in str(error.value) and "127.0.0.1" in str(error.value)
 
 
+def test_a_clock_that_is_set_ahead_makes_nobody_wait(server, tmp_path):
+  clips.write_video(tmp_path / "a.ts", 5, gop=1, times=[0, 1, 2, 20_000, 20_001])
+  clips.write_video(tmp_path / "a.mkv", 3, gop=1, times=[0, 1, 20_001])
+  assert [second for second, _ in played(f"{server}/a.ts", speed=0)] == [0, 1, 2, 3]
+  assert [second for second, _ in played(f"{server}/a.mkv", speed=0)] == [0, 1, 20_001]
+
+
 def test_a_clock_that_leaps_back_never_makes_time_fall():
   clock = live_video._Clock(iter([0.0, 9.0]).__next__)
   assert [clock.second(t) for t in (100.0, 101.0, 5.0, 6.5)] == [0, 1, 1, 2.5]

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The list of bad media: each once, whatever happens to the file."""
 
+import errno
 import json
 import time
 
 import pytest
 
+from data_pipelines.manifest import quarantine
 from data_pipelines.manifest.quarantine import add_to_quarantine, blamed_medium, read_quarantine
 from data_pipelines.sample import Scene
 
@@ -17,6 +19,16 @@ def test_a_torn_line_names_nothing_and_spoils_no_other(tmp_path):
     add_to_quarantine(listed, media, "x", "m:2")
   assert read_quarantine(listed) == {"a.mp4", "b.mp4"}
   assert len(listed.read_text().splitlines()) == 3
+
+
+def test_a_file_system_without_locks_has_a_list(tmp_path, monkeypatch):
+  def refuse(file, operation):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+  monkeypatch.setattr(quarantine.fcntl, "flock", refuse)
+  for media in ("a.mp4", "b.mp4", "a.mp4"):
+    add_to_quarantine(tmp_path / "q.jsonl", media, "x", "m:1")
+  assert len((tmp_path / "q.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_long_list_is_read_once(tmp_path):

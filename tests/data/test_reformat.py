@@ -3,6 +3,7 @@
 
 import dataclasses
 import datetime
+import io
 import json
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from data_pipelines.tools.reformat import (
   SCENES,
   reformat_manifest,
 )
+from filax import progress
 from filax.cli import data
 from filax.testing import clips, manifests
 
@@ -239,3 +241,10 @@ def test_the_command(folder, capsys):
   printed = capsys.readouterr().out
   assert "in.json:6: has an empty answer" in printed
   assert "Wrote 5 records" in printed and "Lost in 1 records: timelines of scenes" in printed
+
+
+def test_progress_is_shown(folder, monkeypatch):
+  lines = io.StringIO()
+  monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
+  reformat_manifest(folder / "in.json", folder / "shown.jsonl", progress=lines)
+  assert lines.getvalue().splitlines()[-1].startswith("records 6, ")

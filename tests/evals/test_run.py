@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 from data_pipelines.sample import Turn
+from data_pipelines.tools import reformat
 import filax
 from filax.cli.main import main
 from filax.evals import answering
@@ -246,3 +247,10 @@ def test_the_command_prints_a_table_or_json_and_writes_every_answer(
 def test_a_missing_manifest_is_one_sentence(run, capsys):
   assert main(["evals", "--checkpoint", run, "--manifest", "nothing.json"]) == 2
   assert "There is no manifest nothing.json" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_tar_of_questions_and_videos_is_asked(session, manifest, tmp_path):
+  reformat.reformat_manifest(manifest, tmp_path / "held_out.tar")
+  inside = filax.evaluate(session, tmp_path / "held_out.tar", out=tmp_path / "out")
+  assert inside["missing"] == 0 and inside["questions"] == 8
+  assert (tmp_path / "out/page.html").exists()

@@ -2,7 +2,9 @@
 """Processes that wait for each other; threads stand for them."""
 
 from concurrent.futures import ThreadPoolExecutor
+import os
 import re
+import resource
 import socket
 
 from free_ports import free_port
@@ -11,13 +13,13 @@ import pytest
 from filax.parallel import distributed, rendezvous
 
 
-def outcomes(come, processes, seconds=1.5):
+def outcomes(come, processes, seconds=1.5, host="127.0.0.1"):
   """index -> None, or the indices that it says are missing."""
   port = free_port()
 
   def outcome(index):
     try:
-      return rendezvous.wait_for_all(("127.0.0.1", port), processes, index, seconds)
+      return rendezvous.wait_for_all((host, port), processes, index, seconds)
     except rendezvous.Missing as error:
       return error.indices
 
@@ -27,6 +29,36 @@ def outcomes(come, processes, seconds=1.5):
 
 def test_all_come_in_any_order():
   assert outcomes([3, 1, 2, 0], 4, seconds=20) == dict.fromkeys(range(4))
+
+
+def test_process_0_may_open_a_connection_to_each():
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  resource.setrlimit(resource.RLIMIT_NOFILE, (64 + len(os.listdir("/dev/fd")), hard))
+  try:
+    assert outcomes(range(80), 80, seconds=60) == dict.fromkeys(range(80))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert allowed == min(hard, 2 * 80 + 512)
+  finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def has_loopback_of_ipv6():
+  try:
+    socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+  except OSError:
+    return False
+  return True
+
+
+@pytest.mark.skipif(not has_loopback_of_ipv6(), reason="IPv6 is switched off")
+def test_processes_meet_at_an_address_of_ipv6():
+  assert outcomes([1, 0], 2, seconds=20, host="[::1]") == {0: None, 1: None}
+
+
+def test_an_address_of_ipv6_without_brackets_is_named(monkeypatch):
+  monkeypatch.setenv("FILAX_COORDINATOR", "fd00::7:8476")
+  with pytest.raises(ValueError, match=r"in brackets: \[fd00::7\]:8476\."):
+    distributed.start()
 
 
 def test_those_who_came_all_know_who_did_not():

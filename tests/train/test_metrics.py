@@ -2,6 +2,7 @@
 import importlib
 import json
 import sys
+import tracemalloc
 import types
 
 import jax
@@ -179,6 +180,20 @@ def test_sound_lines_stay_as_they_are(tmp_path):
   write(tmp_path, 3)
   assert path.read_bytes().splitlines()[:2] == before.splitlines()[:2]
   assert [record["step"] for record in metrics.read_records(path)] == [1, 2, 3]
+
+
+def test_a_resume_holds_one_record_in_memory(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  lines = [json.dumps(dict(step=step, note="x" * 500)).encode() + b"\n" for step in range(5_000)]
+  path.write_bytes(b"".join(lines))
+  tracemalloc.start()
+  try:
+    metrics.drop_records_after(path, 4_000)
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert path.read_bytes() == b"".join(lines[:4_001])
+  assert peak < 300_000, f"{peak:,} bytes for a file of {path.stat().st_size:,}"
 
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path):

@@ -177,6 +177,11 @@ def test_a_bucket_out_of_reach_gets_the_lines_later(tmp_path, monkeypatch, capsy
   assert recovered == "gs://tests/run can be written again."
 
 
+def test_a_long_file_is_copied_less_often():
+  pauses = [workdir.pause_after_copy(seconds) for seconds in (0.01, 1.0, 30.0)]
+  assert pauses == [2.0, 20.0, 60.0]
+
+
 def test_a_lost_lease_ends_the_run_also_on_a_bucket(tmp_path, monkeypatch):
   bucket = Bucket()
   monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 import contextlib
 import itertools
 import json
-import os
 import sqlite3
-import tempfile
 from typing import Any, NamedTuple
+
+from filax.temporary_folder import TemporaryFolder
 
 _TABLE = "CREATE TABLE rows (key TEXT, place REAL, file TEXT, line INTEGER, content TEXT)"
 
@@ -29,14 +29,14 @@ class GroupedRows(contextlib.AbstractContextManager):
   """
 
   def __init__(self) -> None:
-    self._folder = tempfile.TemporaryDirectory(prefix="filax-rows-")
-    self._base = sqlite3.connect(os.path.join(self._folder.name, "rows.sqlite"))
+    self._folder = TemporaryFolder("filax-rows-")
+    self._base = sqlite3.connect(self._folder.path / "rows.sqlite")
     self._base.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
     self._base.execute(_TABLE)
 
   def __exit__(self, *error: object) -> None:
     self._base.close()
-    self._folder.cleanup()
+    self._folder.close()
 
   def add_rows(self, rows: Iterable[tuple[str, GroupedRow]]) -> None:
     """Adds (key, row); contents must be JSON."""

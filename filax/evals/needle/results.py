@@ -6,7 +6,6 @@ The scores are those by length and depth and of the controls, also in the publis
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
-import math
 from typing import Any
 
 from filax.evals.needle.items import ANSWERING, FINDING
@@ -159,9 +158,6 @@ def binomial_tail(
   chance: float,
 ) -> float:
   """The probability of `right` or more out of `total` by guessing."""
-  likely = 0.0
-  for count in range(right, total + 1):
-    orders = math.comb(total, count)
-    wrong = (1 - chance) ** (total - count)
-    likely += orders * chance**count * wrong
-  return likely
+  import scipy.stats
+
+  return float(scipy.stats.binom.sf(right - 1, total, chance))

@@ -94,6 +94,11 @@ def test_the_tail_of_guessing():
   assert results.binomial_tail(5, 5, 0.25) == pytest.approx(0.25**5)
 
 
+def test_chance_is_known_for_thousands_of_needles():
+  assert results.binomial_tail(500, 2_000, 0.25) == pytest.approx(0.5, abs=0.02)
+  assert results.binomial_tail(2_000, 2_000, 0.25) == 0.0
+
+
 def test_brackets_and_case_do_not_matter():
   assert comparison_text("(A)") == comparison_text("a")
 
