@@ -302,8 +302,8 @@ BAD = {
     'has its options in "answer_choices": ["red", "blue"], which is not read; list them in options',
   ),
   "grounding without a video": (
-    {"vid": "x", "query": "a", "relevant_windows": [[1, 2]]},
-    'has events but neither video nor video_path; its keys are "vid, query, relevant_windows"',
+    {"name": "x", "query": "a", "relevant_windows": [[1, 2]]},
+    'neither video, video_path nor vid; its keys are "name, query, relevant_windows"',
   ),
   "a medium in a text": (
     messages([{"type": "text", "text": "Q", "image": "a.png"}]),
