@@ -57,16 +57,7 @@ def parse_grounding(
   record: Mapping[str, Any], origin: str, root: str, report: ManifestReport
 ) -> Sample:
   """A record of temporal grounding as a Sample. Raises RecordError."""
-  video = record.get("video") or record.get("video_path")
-  if video is None and record.get("vid") is not None:
-    video = video_file(record["vid"])
-  if video is None:
-    keys = excerpt(", ".join(map(str, record)), 200)
-    raise RecordError(f"has events but neither video, video_path nor vid; its keys are {keys}")
-  if record.get("subset") in _HELD_OUT:
-    raise RecordError(f"is of the subset {excerpt(record['subset'])}, which is not trained on")
-  if not isinstance(video, str):
-    raise RecordError(f"has events but names its video by {excerpt(video)}, which is not a path")
+  video = _video(record)
   for key in ("start", "end"):
     if record.get(key) is not None:
       raise RecordError(f"has {key} {excerpt(record[key])} beside the times of events")
@@ -79,6 +70,31 @@ def parse_grounding(
     answer = _answer(_checked_windows(windows, duration))
     turns += [("user", shown), ("assistant", [answer])]
   return conversation_sample(record, turns, origin, report)
+
+
+def dense_captions(record: Mapping[str, Any]) -> list[dict[str, Any] | RecordError]:
+  """The sentences of a record with the parts of its video, as captions. Raises RecordError."""
+  video = _video(record)
+  captions: list[dict[str, Any] | RecordError] = []
+  for text, times in _listed_events(record):
+    for start, end in _windows(times):
+      captions.append({"video": video, "caption": text, "start": start, "end": end})
+  return captions
+
+
+def _video(record: Mapping[str, Any]) -> str:
+  """The name of a record's video. Raises RecordError."""
+  video = record.get("video") or record.get("video_path")
+  if video is None and record.get("vid") is not None:
+    video = video_file(record["vid"])
+  if video is None:
+    keys = excerpt(", ".join(map(str, record)), 200)
+    raise RecordError(f"has events but neither video, video_path nor vid; its keys are {keys}")
+  if record.get("subset") in _HELD_OUT:
+    raise RecordError(f"is of the subset {excerpt(record['subset'])}, which is not trained on")
+  if not isinstance(video, str):
+    raise RecordError(f"has events but names its video by {excerpt(video)}, which is not a path")
+  return video
 
 
 def _events(record: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:

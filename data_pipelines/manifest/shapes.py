@@ -4,6 +4,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from data_pipelines.manifest.captioned import parse_published, published_shape
 from data_pipelines.manifest.grounding import is_grounding, parse_grounding
 from data_pipelines.manifest.messages import parse_messages
 from data_pipelines.manifest.nextqa import has_numbered_options, parse_numbered_options
@@ -32,6 +33,8 @@ def other_reader(record: Mapping[str, Any]) -> RecordReader | None:
     return parse_numbered_options
   if has_pair(record):  # Times beside it may be those of the evidence for its answer.
     return parse_pair
+  if published_shape(record) is not None:
+    return parse_published
   if is_grounding(record):
     return parse_grounding
   if has_solution(record):

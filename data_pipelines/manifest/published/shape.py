@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a file of this folder says of its data set."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from data_pipelines.manifest.report import RecordError
+
+Caption = dict[str, Any]  # `video` and `caption`; perhaps `start`, `end` or `duration`, and `id`.
+
+
+class CaptionShape(NamedTuple):
+  """Records of a data set: the keys that tell them, and the captions of a record.
+
+  A RecordError stands for a caption that is not understood. `read_captions` raises RecordError for
+  a record of which nothing is understood.
+  """
+
+  name: str
+  keys: frozenset[str]  # All of them are in each of its records.
+  read_captions: Callable[[Mapping[str, Any]], list[Caption | RecordError]]
+  has_scenes: bool = False  # Whether a record has the captions of several parts.
