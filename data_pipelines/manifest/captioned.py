@@ -36,7 +36,7 @@ _FIRST_KEYS = frozenset(key for shape in SHAPES for key in shape.keys)
 
 
 def published_shape(record: Mapping[str, Any]) -> CaptionShape | None:
-  """The shape of a record with captions of a public data set; None for other records."""
+  """The public data set whose captions a record has, or None."""
   if _FIRST_KEYS.isdisjoint(record):
     return None
   for shape in SHAPES:
@@ -46,9 +46,10 @@ def published_shape(record: Mapping[str, Any]) -> CaptionShape | None:
 
 
 def record_captions(record: Mapping[str, Any]) -> list[Caption | RecordError] | None:
-  """The captions of a record of a public data set; None for other records.
+  """The captions of a record of a public data set.
 
-  A RecordError stands for a caption that is not understood. Raises RecordError.
+  None for other records. A RecordError stands for a caption that is not understood. Raises
+  RecordError.
   """
   shape = published_shape(record)
   if shape is not None:
@@ -59,7 +60,7 @@ def record_captions(record: Mapping[str, Any]) -> list[Caption | RecordError] | 
 def parse_published(
   record: Mapping[str, Any], origin: str, root: str, report: ManifestReport
 ) -> Sample:
-  """A request for a description, with a public data set's caption as the answer.
+  """A request for a description, with its caption as the answer.
 
   Raises RecordError, also for the captions of several scenes.
   """

@@ -38,7 +38,7 @@ def is_grounding(record: Mapping[str, Any]) -> bool:
 
 
 def is_dense(record: Any) -> bool:
-  """Whether a record lists sentences or segments, as sets of dense captions do."""
+  """Whether a record has sentences with their times."""
   if not isinstance(record, Mapping):
     return False
   if isinstance(record.get("sentences"), list) and record.get("timestamps") is not None:
@@ -73,7 +73,7 @@ def parse_grounding(
 
 
 def dense_captions(record: Mapping[str, Any]) -> list[dict[str, Any] | RecordError]:
-  """The sentences of a record with the parts of its video, as captions. Raises RecordError."""
+  """The sentences of a record as captions of parts. Raises RecordError."""
   video = _video(record)
   captions: list[dict[str, Any] | RecordError] = []
   for text, times in _listed_events(record):

@@ -21,7 +21,10 @@ DATABASE = "database"  # The key of all records in YouCook2's file.
 
 
 def is_keyed(text: str) -> bool:
-  """Whether the beginning of a file is an object whose first member is a record of events."""
+  """Whether a file is an object of records of events.
+
+  text: its beginning, with the first member.
+  """
   return is_first_member(text, DATABASE, is_dense)
 
 

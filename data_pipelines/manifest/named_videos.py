@@ -12,7 +12,7 @@ _HAS_EXTENSION = re.compile(r".*\.(mp4|m4v|mkv|webm|avi|mov|flv|wmv|mpe?g|gif)",
 
 
 def video_file(name: Any) -> str:
-  """The file of a video: "v_a" is "v_a.mp4", and a file is itself.
+  """The file of a video: "v_a.mp4" of "v_a" and of "v_a.mp4".
 
   Which files exist is not looked at: a manifest has to be read alike on every host. Raises
   RecordError for anything but a name.

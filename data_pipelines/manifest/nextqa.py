@@ -53,9 +53,10 @@ def _is_number_of_option(key: str) -> bool:
 
 
 def _letter(answer: Any, options: list[str]) -> str:
-  """The letter of the right option; the keys say that numbers count from 0.
+  """The letter of the right option.
 
-  Raises RecordError for an answer that names none or several.
+  A number counts from 0, as the keys do. Raises RecordError for an answer that names none, or
+  several.
   """
   text = str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
   named = {number for number, option in enumerate(options) if option == text.strip()}

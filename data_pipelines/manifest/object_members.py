@@ -19,7 +19,7 @@ from data_pipelines.manifest.text_window import TextWindow
 
 
 def is_first_member(text: str, entered: str, is_wanted: Callable[[Any], bool]) -> bool:
-  """Whether the first member of an object has a wanted object as its value.
+  """Whether the value of the first member is wanted.
 
   text: the beginning of a file. entered: a key whose object is looked into in place of its value.
   """
@@ -34,10 +34,11 @@ def is_first_member(text: str, entered: str, is_wanted: Callable[[Any], bool]) -
 
 
 def object_members(window: TextWindow, entered: str) -> Iterator[LocatedRecord]:
-  """The members of an object, each as (key, value); a RecordError for a damaged one.
+  """The members of an object, each as (key, value).
 
-  entered: a first key whose object is read in place of its value. Members before the first damage
-  are kept.
+  A RecordError stands for a damaged one. Members before the first damage are kept.
+
+  entered: a first key whose object is read in place of its value.
   """
   decoder = ValueDecoder()
   counter = PlaceCounter(window)
@@ -63,14 +64,14 @@ def object_members(window: TextWindow, entered: str) -> Iterator[LocatedRecord]:
 
 
 def _member(decoder: ValueDecoder, window: TextWindow, place: int) -> tuple[Any, Any, int]:
-  """(key, value, where it ends) of the member at a place. Raises ValueError."""
+  """(key, value, end) of the member at a place. Raises ValueError."""
   key, end = decoded_value(decoder, window, place)
   value, end = decoded_value(decoder, window, _past_colon(window, end))
   return key, value, end
 
 
 def _first_key(decoder: ValueDecoder, window: TextWindow, entered: str) -> int:
-  """The place of an object's first key, or of that inside of `entered`. Raises ValueError."""
+  """The place of the first key, perhaps inside of `entered`. Raises ValueError."""
   place = place_past(SPACE, window, place_past(SPACE, window, 0) + 1)
   if window.text[place : place + 1] != '"':
     return place
@@ -82,7 +83,7 @@ def _first_key(decoder: ValueDecoder, window: TextWindow, entered: str) -> int:
 
 
 def _past_colon(window: TextWindow, place: int) -> int:
-  """The place of the value behind the colon that follows a key. Raises ValueError."""
+  """The place of the value behind a key's colon. Raises ValueError."""
   place = place_past(SPACE, window, place)
   if window.text[place : place + 1] != ":":
     raise ValueError("a key is not followed by a colon")
@@ -90,7 +91,7 @@ def _past_colon(window: TextWindow, place: int) -> int:
 
 
 def _behind(window: TextWindow, counter: PlaceCounter, place: int) -> Iterator[LocatedRecord]:
-  """An error for text after the last member, but for the brackets that close it."""
+  """An error for text behind the object. Yields nothing without such text."""
   closed = 0
   while closed < 2 and window.text[place : place + 1] == "}":
     closed += 1

@@ -156,7 +156,7 @@ def record_at(manifest: str, file: BinaryIO, start: int, stop: int) -> Any:
 
 
 def _other_record(data: bytes) -> Any:
-  """The record of a text that is not a JSON object. Raises ValueError."""
+  """The record of a text without brackets. Raises ValueError."""
   if data[:1] == b'"' and data[-1:] == b"}":
     return keyed_record(data.decode("utf-8", errors="surrogateescape"))
   if b"##" in data:
@@ -214,7 +214,7 @@ def skip_mark(path: str, file: BinaryIO) -> int:
 
 
 def _table_file_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
-  """The records of a table. Raises ManifestError for a file that is not one."""
+  """The records of a table. Raises ManifestError for another file."""
   skip_mark(path, file)
   yield from table_records(path, file)
 

@@ -184,7 +184,7 @@ class CaptionReader:
 
 
 def _captioned(record: Any) -> list[Any]:
-  """The records of the captions in a record, or the RecordErrors in their place."""
+  """The records of the captions in a record, or RecordErrors."""
   if not isinstance(record, Mapping) or "conversations" in record:
     return [record]
   try:

@@ -10,7 +10,7 @@ Caption = dict[str, Any]  # `video` and `caption`; perhaps `start`, `end` or `du
 
 
 class CaptionShape(NamedTuple):
-  """Records of a data set: the keys that tell them, and the captions of a record.
+  """What tells the records of a data set, and their captions.
 
   A RecordError stands for a caption that is not understood. `read_captions` raises RecordError for
   a record of which nothing is understood.

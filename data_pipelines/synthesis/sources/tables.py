@@ -66,7 +66,7 @@ def check_unicode(value: Any) -> None:
 
 
 def _skip_mark(file: BinaryIO, path: str) -> None:
-  """Skips the byte order mark of UTF-8. Raises ManifestError for another kind of file."""
+  """Skips the mark of UTF-8. Raises ManifestError for another file."""
   head = file.read(16)
   for magic, kind in COMPRESSED.items():
     if head.startswith(magic):
