@@ -15,6 +15,7 @@ from data_pipelines.manifest.published import (
   openvid,
   panda,
   sharegpt4video,
+  shot2story,
   vript,
   webvid,
 )
@@ -28,6 +29,7 @@ SHAPES = (
   openvid.SHAPE,
   sharegpt4video.SHAPE,
   vript.SHAPE,
+  shot2story.SHAPE,
   finevideo.SHAPE,
   finevideo.ALONE,
   panda.SHAPE,

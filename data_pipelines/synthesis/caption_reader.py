@@ -19,6 +19,7 @@ import numpy as np
 
 from data_pipelines.manifest.captioned import record_captions
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.published.shape import WHOLE_VIDEO
 from data_pipelines.manifest.reader import BadRecord, RecordError, located_records
 from data_pipelines.manifest.report import place_text
 from data_pipelines.media.parquet_cells import split_cell
@@ -143,7 +144,8 @@ class CaptionReader:
     media = self._media(record)
     start, milliseconds = _extent(record, self.durations.get(media))
     text = caption.encode()
-    key = splits.source_key(media)
+    whole = record.get(WHOLE_VIDEO)
+    key = splits.source_key(whole if isinstance(whole, str) and whole else media)
     split = splits.split_of(key, {splits.HELD_OUT: self.rules.held_out}, self.rules.seed)
     root = self.rules.root
     clip = Clip(

@@ -158,6 +158,13 @@ def test_options_are_asked_and_answered_by_letter(answer, options):
   assert sample.turns[1].text == "B"
 
 
+def test_video_instruct_names_a_video_by_its_id():
+  record = {"q": "What happens?", "a": "A goal.", "video_id": "v_k_ZXmr8pmrs"}
+  sample, _ = read(record)
+  assert sample.media == ((Scene("/media/v_k_ZXmr8pmrs.mp4"),),)
+  assert read(record | {"video": "b.mp4"})[0].media == ((Scene("/media/b.mp4"),),)
+
+
 def test_options_that_the_question_lists_are_not_asked_twice():
   asked = "Which?\n(A) red\n(B) blue"
   sample, _ = read(question("B. blue", COLOURS) | {"question": asked})

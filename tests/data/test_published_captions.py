@@ -36,6 +36,10 @@ VRIPT = {
 }
 
 
+SHOTS = {"video": "x.mp4", "id": 0, "whole_caption": DOOR, "whole_ASR": "Hello.", "nvid": "x.mp4"}
+SHOTS |= {"video_names": ["x_1.mp4", "x_2.mp4"], "captions": [DOOR, CUP], "ASR": ["", ""]}
+
+
 def span(start, end):
   return {"start_timestamp": f"00:00:{start:06.3f}", "end_timestamp": f"00:00:{end:06.3f}"}
 
@@ -79,6 +83,10 @@ FILES = {
       ("339dXVNQXac/339dXVNQXac-Scene-001.mp4", 0, -1, DOOR),
       ("339dXVNQXac/339dXVNQXac-Scene-002.mp4", 0, -1, CUP),
     ],
+  ),
+  "shot2story.json": (
+    json.dumps([SHOTS]),
+    [("x_1.mp4", 0, -1, DOOR), ("x_2.mp4", 0, -1, CUP)],
   ),
   "finevideo.jsonl": (
     json.dumps(FINEVIDEO),
@@ -134,7 +142,7 @@ def test_one_caption_is_trained(name, tmp_path):
   assert [turn.text for turn in sample.turns] == ["\nDescribe the video.", caption]
 
 
-@pytest.mark.parametrize("record", [VRIPT, FINEVIDEO])
+@pytest.mark.parametrize("record", [VRIPT, SHOTS, FINEVIDEO])
 def test_scenes_are_for_long_videos(record):
   with pytest.raises(RecordError, match="filax data synthesize makes long videos of them"):
     llava.parse_record(record, "m:1", "")
@@ -169,6 +177,7 @@ BAD = {
     changed(VRIPT, data={"x": {"caption": {}}}),
     'the scene "x" without a video_id and a',
   ),
+  "shots": (changed(SHOTS, captions=[DOOR]), "which are not those of its captions"),
   "no scenes": (changed(FINEVIDEO, content_metadata={}), "has content_metadata without a list of"),
   "no activity": (
     changed(FINEVIDEO, content_metadata={"scenes": [fine_scene(0, 8)]}),
@@ -201,6 +210,14 @@ def test_scenes_of_a_record_have_ids_of_their_own(tmp_path):
   data = path.with_suffix(".spool").read_bytes()
   second = spooled_clip(data[result.columns["start"][1] :])
   assert second.id == b'"a.jsonl:1#2"'
+
+
+@pytest.mark.parametrize("record", [VRIPT, SHOTS, FINEVIDEO])
+def test_clips_of_a_video_have_one_key(record, tmp_path):
+  path = tmp_path / "a.json"
+  path.write_text(json.dumps(record))
+  _, _, result = read_clips(path)
+  assert len(result.columns["key"]) == 2 and len(set(result.columns["key"])) == 1
 
 
 def test_every_shape_has_an_example(tmp_path):

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 from data_pipelines.manifest.report import RecordError
 
-Caption = dict[str, Any]  # `video` and `caption`; perhaps `start`, `end` or `duration`, and `id`.
+WHOLE_VIDEO = "whole_video"
+# `video` and `caption`; perhaps `start`, `end` or `duration`, `id`, and the name of the WHOLE_VIDEO
+# of which `video` is a clip.
+Caption = dict[str, Any]
 
 
 class CaptionShape(NamedTuple):
