@@ -5,10 +5,12 @@ A row is a record; the first row names the keys. Cells are texts, but those unde
 and rates are numbers. Empty cells are left out.
 """
 
+import codecs
 from collections.abc import Iterator, Sequence
 import csv
 import io
 import os
+import threading
 from typing import Any, BinaryIO
 import weakref
 
@@ -21,6 +23,7 @@ from data_pipelines.manifest.table_text import TableLines, first_row, located_ro
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _NUMBERS = frozenset(("start", "end", "duration", *RATES))
 
+_lock = threading.Lock()
 _headers: "weakref.WeakKeyDictionary[BinaryIO, list[str]]" = weakref.WeakKeyDictionary()
 
 
@@ -52,12 +55,13 @@ def table_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
 
 def table_record_at(path: str, file: BinaryIO, start: int, stop: int) -> Any:
   """The record of a row at its bytes. Raises ValueError."""
-  if file not in _headers:
-    file.seek(0)
-    mark = b"\xef\xbb\xbf"
-    file.seek(len(mark) if file.read(len(mark)) == mark else 0)
-    _headers[file] = first_row(TableLines(file), _delimiter(path))
-  keys = _headers[file]
+  with _lock:  # The place of a file is one for all threads.
+    if file not in _headers:
+      file.seek(0)
+      marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+      file.seek(len(codecs.BOM_UTF8) if marked else 0)
+      _headers[file] = first_row(TableLines(file), _delimiter(path))
+    keys = _headers[file]
   text = TableLines(io.BytesIO(os.pread(file.fileno(), stop - start, start)))
   for row in located_rows(text, keys, _delimiter(path)):
     record = _record(keys, row.cells)

@@ -24,6 +24,7 @@ FILES = {
   "highlights": (".jsonl", 1),
   "sta": (".txt", 2),
   "nextqa": (".csv", 1),
+  "films": (".json", 1),
   "captions": (".jsonl", 2),
 }
 KINDS |= {name: count for name, (_, count) in FILES.items()}

@@ -165,6 +165,17 @@ def test_video_instruct_names_a_video_by_its_id():
   assert read(record | {"video": "b.mp4"})[0].media == ((Scene("/media/b.mp4"),),)
 
 
+def test_a_film_of_moviechat():
+  about = [{"question": "Who?", "answer": "A man."}, {"question": "When?", "answer": "At night."}]
+  record = {"info": {"video_path": "1.mp4"}, "global": about, "caption": "It is dark."}
+  sample, report = read(record | {"breakpoint": [{"time": 3, "question": "Q", "answer": "A"}]})
+  assert sample.media == ((Scene("/media/1.mp4"),),) and report.unread == {"breakpoint": 1}
+  assert [turn.text for turn in sample.turns] == [
+    *("\nWho?", "A man.", "When?", "At night."),
+    *("Describe the video.", "It is dark."),
+  ]
+
+
 def test_options_that_the_question_lists_are_not_asked_twice():
   asked = "Which?\n(A) red\n(B) blue"
   sample, _ = read(question("B. blue", COLOURS) | {"question": asked})
@@ -315,6 +326,10 @@ BAD = {
   "a medium in a text": (
     messages([{"type": "text", "text": "Q", "image": "a.png"}]),
     'has a text with "image": "a.png", which is not read; name media beside the turns',
+  ),
+  "a film": (
+    {"info": {"video_path": "1.mp4"}, "global": [{"question": "Who?"}]},
+    "without a question and an answer",
   ),
   "no question": ({"video": "a", "QA": []}, "has no question in QA"),
   "an empty question": ({"video": "a", "QA": [{"q": " ", "a": "b"}]}, "has question 1 without a"),
