@@ -242,7 +242,10 @@ def _caption(record: Mapping[str, Any]) -> tuple[str, int]:
 
 def _answer(record: Mapping[str, Any]) -> Any:
   """The answer of a conversation of one question. Raises RecordError."""
-  turns = record.get("conversations")
+  if "conversations" not in record:
+    keys = excerpt(", ".join(map(str, record)), 200)
+    raise RecordError(f"has neither a caption nor conversations; its keys are {keys}")
+  turns = record["conversations"]
   if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
     raise RecordError(f"has conversations {excerpt(turns)}, which is not a list of turns")
   speakers = [turn.get("from") for turn in turns]

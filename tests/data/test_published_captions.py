@@ -168,6 +168,7 @@ def changed(record, **changes):
 
 
 BAD = {
+  "nothing": ({"video": "a.mp4", "text": DOOR}, 'its keys are "video, text"'),
   "a time": (changed(INTERNVID, End_timestamp="later"), 'has the time "later", which is not H:MM'),
   "no times": (changed(SHAREGPT4VIDEO, timestamp=[]), "has timestamp [], which is not a list of"),
   "an order": (changed(SHAREGPT4VIDEO, timestamp=[3, 1]), "whose times are not in order"),
