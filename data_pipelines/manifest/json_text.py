@@ -18,7 +18,7 @@ from data_pipelines.manifest.text_window import TextWindow, byte_length, may_be_
 DEEPEST = 100  # Maximum nesting of lists and objects. Python's own limit depends on the caller.
 _BEHIND = 64  # Characters behind a line that are decoded with it.
 _GROWTH = 8  # A value of several lines is decoded in parts that grow by this factor.
-_SPACE = re.compile(r"[ \t\r\n]*")
+SPACE = re.compile(r"[ \t\r\n]*")
 _BLANK = re.compile(r"[ \t\r]*")
 _GOES_ON = ("[", "{", ",", ":")  # Line endings of a value that continues in the next line.
 _MIDDLE = re.compile(r'["\]}\[0-9-]|true|false|null|[ \t]')  # Line beginnings inside a value.
@@ -39,7 +39,7 @@ class LocatedRecord(NamedTuple):
     return place_text(self.line, self.nth)
 
 
-class _Decoder:
+class ValueDecoder:
   """Decodes JSON values; refuses repeated keys and deep nesting."""
 
   def __init__(self):
@@ -96,10 +96,10 @@ def parse_value(text: str) -> Any:
 
   Raises ValueError (RecordError among them) or RecursionError.
   """
-  match = _SPACE.match(text)
+  match = SPACE.match(text)
   start = 0 if match is None else match.end()
   if not hasattr(_of_thread, "decoder"):
-    _of_thread.decoder = _Decoder()
+    _of_thread.decoder = ValueDecoder()
   value, end = _of_thread.decoder.decode_value(text, start)
   if isinstance(value, RecordError):
     raise value
@@ -114,17 +114,17 @@ def array_records(window: TextWindow) -> Iterator[LocatedRecord]:
 
   Elements before the first damage are kept.
   """
-  decoder = _Decoder()
-  counter = _Counter(window)
-  place = _past(_SPACE, window, 0) + 1
+  decoder = ValueDecoder()
+  counter = PlaceCounter(window)
+  place = place_past(SPACE, window, 0) + 1
   while True:
-    place = counter.drop_before(_past(_SPACE, window, place))
+    place = counter.drop_before(place_past(SPACE, window, place))
     line = counter.line_at(place)
     if window.text[place : place + 1] == "]":
       yield from _behind(window, counter, place + 1)
       return
     try:
-      element, end = _decoded(decoder, window, place)
+      element, end = decoded_value(decoder, window, place)
     except ManifestError:
       raise
     except (ValueError, RecursionError) as error:
@@ -132,7 +132,7 @@ def array_records(window: TextWindow) -> Iterator[LocatedRecord]:
       yield counter.located(line, RecordError(reason), place, place)
       return
     yield counter.located(line, element, place, end)
-    place = _past(_SPACE, window, end)
+    place = place_past(SPACE, window, end)
     if window.text[place : place + 1] not in (",", "]"):
       line = counter.line_at(place)
       damage = RecordError("is not followed by , or ], and the rest cannot be read")
@@ -142,7 +142,7 @@ def array_records(window: TextWindow) -> Iterator[LocatedRecord]:
       place += 1
 
 
-def _decoded(decoder: _Decoder, window: TextWindow, place: int) -> tuple[Any, int]:
+def decoded_value(decoder: ValueDecoder, window: TextWindow, place: int) -> tuple[Any, int]:
   """Decodes the value at `place`, reading on while the window cuts it."""
   while True:
     try:
@@ -156,7 +156,7 @@ def _decoded(decoder: _Decoder, window: TextWindow, place: int) -> tuple[Any, in
     window.extend()
 
 
-def _decoded_line(decoder: _Decoder, window: TextWindow, place: int) -> tuple[Any, int]:
+def _decoded_line(decoder: ValueDecoder, window: TextWindow, place: int) -> tuple[Any, int]:
   """Decodes the value that begins a line at `place`.
 
   Only its line and a little more is decoded first. The decoder counts the lines of its whole text
@@ -181,7 +181,7 @@ def _decoded_line(decoder: _Decoder, window: TextWindow, place: int) -> tuple[An
       size *= _GROWTH
 
 
-class _Counter:
+class PlaceCounter:
   """Lines and bytes of places in a window, counted in ascending order."""
 
   def __init__(self, window: TextWindow):
@@ -226,12 +226,12 @@ class _Counter:
     return LocatedRecord(line, record, start, self.byte_at(end), self._nth)
 
 
-def _behind(window: TextWindow, counter: _Counter, place: int) -> Iterator[LocatedRecord]:
+def _behind(window: TextWindow, counter: PlaceCounter, place: int) -> Iterator[LocatedRecord]:
   """An error for text after the end of an array.
 
   Yields nothing without such text.
   """
-  start = _past(_SPACE, window, place)
+  start = place_past(SPACE, window, place)
   while len(window.text) < start + 100 and window.extend():
     pass
   if start < len(window.text):
@@ -245,9 +245,9 @@ def _behind(window: TextWindow, counter: _Counter, place: int) -> Iterator[Locat
 
 def line_records(window: TextWindow) -> Iterator[LocatedRecord]:
   """Values that each begin on their own line."""
-  decoder = _Decoder()
-  counter = _Counter(window)
-  place = _past(_SPACE, window, 0)
+  decoder = ValueDecoder()
+  counter = PlaceCounter(window)
+  place = place_past(SPACE, window, 0)
   while True:
     place = counter.drop_before(place)
     if place >= len(window.text):
@@ -255,7 +255,7 @@ def line_records(window: TextWindow) -> Iterator[LocatedRecord]:
     line = counter.line_at(place)
     try:
       record, value_end = _decoded_line(decoder, window, place)
-      end = _past(_BLANK, window, value_end)
+      end = place_past(_BLANK, window, value_end)
       reason = _trailing(window, end)
     except ManifestError:
       raise
@@ -270,7 +270,7 @@ def line_records(window: TextWindow) -> Iterator[LocatedRecord]:
         reason += f"; so is what follows it, to line {line + more}"
       record = RecordError(reason)
     yield counter.located(line, record, place, value_end)
-    place = _past(_SPACE, window, following)
+    place = place_past(SPACE, window, following)
 
 
 def _trailing(window: TextWindow, end: int) -> str:
@@ -286,7 +286,7 @@ def _trailing(window: TextWindow, end: int) -> str:
   return f"is not a JSON record of its own: {excerpt(rest)} follows it"
 
 
-def _past(blanks: re.Pattern[str], window: TextWindow, place: int) -> int:
+def place_past(blanks: re.Pattern[str], window: TextWindow, place: int) -> int:
   """Where the blanks that begin at `place` end."""
   while True:
     match = blanks.match(window.text, place)
@@ -305,7 +305,7 @@ def _line_end(window: TextWindow, place: int) -> int:
       return len(window.text)
 
 
-def _broken_end(decoder: _Decoder, window: TextWindow, place: int) -> int:
+def _broken_end(decoder: ValueDecoder, window: TextWindow, place: int) -> int:
   """The end of a broken value, known to reach at least `place`.
 
   Following lines belong to it if they look like the inside of a value and not like a record.
@@ -344,7 +344,7 @@ def _is_inside(line: str, before: str, first: bool) -> bool:
   return before.endswith(_GOES_ON) and (goes_on or not first)
 
 
-def _stands_alone(decoder: _Decoder, line: str) -> bool:
+def _stands_alone(decoder: ValueDecoder, line: str) -> bool:
   """Whether a line is a complete record.
 
   A record is an object that is not indented, or has conversations.

@@ -18,6 +18,7 @@ from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.llava_media import check_text, media_timelines
 from data_pipelines.manifest.media_keys import MEDIA, check_turn_keys, empty_keys
 from data_pipelines.manifest.messages import MEDIA_KEYS
+from data_pipelines.manifest.options import turns_with_options
 from data_pipelines.manifest.reader import (
   BadRecord,
   ManifestError,
@@ -166,7 +167,7 @@ def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple
     raise RecordError("has no turn from human")
   if "assistant" not in roles:
     raise RecordError("has no turn from gpt")
-  return turns
+  return turns_with_options(record, turns)
 
 
 def _first_after_system(turns: list[tuple[str, str]]) -> int:

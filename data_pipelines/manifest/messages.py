@@ -25,6 +25,7 @@ from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.folder_rates import given_rates
 from data_pipelines.manifest.llava_media import check_videos, parts_of_videos
 from data_pipelines.manifest.media_keys import check_media_keys, check_times, check_turn_keys
+from data_pipelines.manifest.options import has_options, turns_with_options
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import IMAGE, VIDEO, Sample, Timeline
 
@@ -65,6 +66,8 @@ def parse_messages(
     turns.append(("system", [_checked_content(record["system"], "system")]))
   for number, message in enumerate(listed, 1):
     turns.append(_turn(message, number))
+  if has_options(record):
+    turns = _asked(record, turns)
   placed = _placed(turns, queues, root, report)
   sample = conversation_sample(record, placed, origin, report)
   check_media_keys(record, ["media"] if sample.media else [], MEDIA_KEYS)
@@ -126,6 +129,25 @@ def _turn(message: Any, number: int) -> tuple[str, list[Any]]:
     raise RecordError(f"has message {number} with tool_calls, which are not read")
   content = _checked_content(message.get("content"), f"message {number} with content")
   return ROLES[role], content if isinstance(content, list) else [content]
+
+
+def _asked(
+  record: Mapping[str, Any], turns: list[tuple[str, list[Any]]]
+) -> list[tuple[str, list[Any]]]:
+  """The turns with the options that stand beside them."""
+  texts = []
+  for role, parts in turns:
+    texts.append((role, "".join(_text(part) for part in parts if not _is_medium(part))))
+  asked = []
+  for (role, parts), (_, before), (_, text) in zip(
+    turns, texts, turns_with_options(record, texts), strict=True
+  ):
+    if text != before and role == "user":
+      parts = [*parts, text.removeprefix(before)]
+    elif text != before:
+      parts = [text]
+    asked.append((role, parts))
+  return asked
 
 
 def _placed(

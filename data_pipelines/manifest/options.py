@@ -38,7 +38,7 @@ def asked_with_options(record: Mapping[str, Any], question: str, answer: Any) ->
   if not options:
     _check_other_keys(record, question)
     return question, answer
-  if _lists(question, options):
+  if lists_options(question, options):
     return question, answer
   letter = _letter(answer, options)
   if letter is None:
@@ -52,6 +52,39 @@ def asked_with_options(record: Mapping[str, Any], question: str, answer: Any) ->
   return question + choice_lines(options), letter
 
 
+def turns_with_options(
+  record: Mapping[str, Any], turns: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+  """The turns of a conversation whose options stand beside it.
+
+  turns: (role, text). A question whose answer names an option gets the options, and the answer
+  becomes a letter; other questions stay. Raises RecordError for a letter without an option.
+  """
+  asked = list(turns)
+  if not has_options(record):
+    return asked
+  try:
+    options = _listed_options(record)
+  except RecordError:
+    if any(role == "assistant" and _LETTER.fullmatch(text.strip()) for role, text in turns):
+      raise
+    return asked
+  for number, (role, answer) in enumerate(asked[1:], 1):
+    question = asked[number - 1]
+    if (question[0], role) != ("user", "assistant") or lists_options(question[1], options):
+      continue
+    letter = _letter(answer, options)
+    if letter is not None:
+      asked[number - 1] = "user", question[1] + choice_lines(options)
+      asked[number] = role, letter
+    elif _LETTER.fullmatch(answer.strip()):
+      raise RecordError(
+        f"has the answer {excerpt(answer)}, which names none, or several, of its {len(options)} "
+        "options"
+      )
+  return asked
+
+
 def with_option_lines(record: Mapping[str, Any], question: str) -> str:
   """A question with its options, and without a request for a letter.
 
@@ -60,7 +93,7 @@ def with_option_lines(record: Mapping[str, Any], question: str) -> str:
   options = _listed_options(record)
   if not options:
     _check_other_keys(record, question)
-  if not options or _lists(question, options):
+  if not options or lists_options(question, options):
     return question
   return question + option_lines(options)
 
@@ -100,7 +133,7 @@ def _without_letters(options: Sequence[str]) -> list[str]:
   return texts
 
 
-def _lists(question: str, options: Sequence[str]) -> bool:
+def lists_options(question: str, options: Sequence[str]) -> bool:
   """Whether a question has every option behind its letter."""
   for letter, option in zip(LETTERS, options, strict=False):
     if not re.search(rf"(?<!\w){letter}[.):]\s*{re.escape(option)}", question):

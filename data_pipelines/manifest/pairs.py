@@ -3,7 +3,7 @@
 
   {"query": "<video>What happens?", "response": "A goal.", "videos": ["a.mp4"], "history": []}
   {"question": "What happens?", "answer": "A goal.", "video": "a.mp4"}
-  {"q": "What happens?", "a": "A goal.", "video": "a.mp4"}
+  {"q": "What happens?", "a": "A goal.", "video_id": "a"}
   {"question": "Who wins?", "options": ["Red", "Blue"], "answer": "A", "video": "a.mp4"}
   {"image": "a.jpg", "caption": "A dog."}
 
@@ -15,11 +15,13 @@ from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.messages import MEDIA_KEYS, parse_messages
+from data_pipelines.manifest.named_videos import video_file
 from data_pipelines.manifest.options import asked_with_options, has_options
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import Sample
 
-PAIRS = (("query", "response"), ("question", "answer"), ("q", "a"))
+VIDEO_INSTRUCT = ("q", "a")  # VideoInstruct names a video by its `video_id`.
+PAIRS = (("query", "response"), ("question", "answer"), VIDEO_INSTRUCT)
 CAPTIONS = ("caption", "text")
 # Keys of texts that belong to a question in some sets, as in ScienceQA. They are not read.
 UNREAD = ("context", "hint", "passage")
@@ -45,6 +47,8 @@ def parse_pair(record: Mapping[str, Any], origin: str, root: str, report: Manife
     raise RecordError(f"has history {excerpt(history)}, which is not a list of pairs")
   _count_unread(record, record[question_key], report)
   newest = asked_with_options(record, record[question_key], record[answer_key])
+  if keys == VIDEO_INSTRUCT and record.get("video_id") and not any(map(record.get, MEDIA_KEYS)):
+    record = {**record, "video": video_file(record["video_id"]), "video_id": None}
   messages = []
   for pair in [*history, newest]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:

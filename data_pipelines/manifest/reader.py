@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads and selects the records of a manifest, with their lines.
 
-A manifest is .json (one array), .jsonl (one record per line), .parquet (one record per row), a
-WebDataset .tar, or ArrayRecord (see `build_array_record`).
+A manifest is .json (one array, or one object of records by the names of their videos), .jsonl (one
+record per line), .parquet, .csv or .tsv (one record per row), a WebDataset .tar, the lines of
+Charades-STA, or ArrayRecord (see `build_array_record`).
 """
 
 import codecs
@@ -18,14 +19,17 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data_pipelines.manifest import json_text
+from data_pipelines.manifest.charades_sta import is_sta_text, sta_record, sta_records
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
+from data_pipelines.manifest.keyed_records import is_keyed, keyed_record, keyed_records
 from data_pipelines.manifest.parquet_records import (
   parquet_places,
   parquet_record_at,
   parquet_records,
 )
 from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport, RecordError
+from data_pipelines.manifest.table_records import is_table, table_record_at, table_records
 from data_pipelines.manifest.tar_records import tar_places, tar_record_at, tar_records
 from data_pipelines.manifest.text_window import TextWindow
 from data_pipelines.media import array_record, remote
@@ -54,7 +58,7 @@ COMPRESSED = {
   b"PAR1": "parquet",
   b"ARROW1": "arrow",
 }
-_READABLE = "Manifests are .json, .jsonl, .parquet and .tar files, not compressed."
+_READABLE = "Manifests are .json, .jsonl, .parquet, .csv, .tsv and .tar files, not compressed."
 
 
 def select_records(count: int, strategy: str, seed: int = 0) -> np.ndarray:
@@ -119,7 +123,7 @@ def located_records(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
 def record_places(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
   """`located_records`, but records that can be found without being read are None."""
   path = os.fspath(manifest)
-  if _suffix(path) not in _FILES:
+  if _suffix(path) not in (".parquet", ".tar"):
     yield from located_records(path)
     return
   with opened_manifest(path) as file:
@@ -143,7 +147,20 @@ def record_at(manifest: str, file: BinaryIO, start: int, stop: int) -> Any:
     return tar_record_at(manifest, file, start, stop)
   if suffix == ".parquet":
     return parquet_record_at(manifest, file, start)
+  if is_table(manifest):
+    return table_record_at(manifest, file, start, stop)
   data = os.pread(file.fileno(), stop - start, start)
+  if data[:1] not in (b"{", b"["):
+    return _other_record(data)
+  return json_text.parse_value(data.decode("utf-8", errors="surrogateescape"))
+
+
+def _other_record(data: bytes) -> Any:
+  """The record of a text without brackets. Raises ValueError."""
+  if data[:1] == b'"' and data[-1:] == b"}":
+    return keyed_record(data.decode("utf-8", errors="surrogateescape"))
+  if b"##" in data:
+    return sta_record(data)
   return json_text.parse_value(data.decode("utf-8", errors="surrogateescape"))
 
 
@@ -196,6 +213,12 @@ def skip_mark(path: str, file: BinaryIO) -> int:
   return mark
 
 
+def _table_file_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
+  """The records of a table. Raises ManifestError for another file."""
+  skip_mark(path, file)
+  yield from table_records(path, file)
+
+
 def _json_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
   mark = skip_mark(path, file)
   window = TextWindow(file, path, mark)
@@ -206,8 +229,13 @@ def _json_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
     beginning = re.search(r"\S", window.text)
   if beginning[0] == "[":
     yield from json_text.array_records(window)
+  elif beginning[0] == "{" and is_keyed(window.text):
+    yield from keyed_records(window)
   elif beginning[0] == "{":
     yield from json_text.line_records(window)
+  elif is_sta_text(window.text):
+    file.seek(mark)
+    yield from sta_records(file)
   else:
     raise ManifestError(
       f"The manifest {one_line(path)} begins with neither [ nor {{: it is neither a JSON array nor "
@@ -242,7 +270,12 @@ def opened_manifest(path: str) -> BinaryIO:
   raise ManifestError(f"The manifest {one_line(path)} cannot be read: {reason}.")
 
 
-_FILES = {".parquet": parquet_records, ".tar": _tar_file_records}
+_FILES = {
+  ".parquet": parquet_records,
+  ".tar": _tar_file_records,
+  ".csv": _table_file_records,
+  ".tsv": _table_file_records,
+}
 
 
 def _array_record(path: str) -> Iterator[LocatedRecord]:

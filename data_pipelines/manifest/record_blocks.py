@@ -11,7 +11,8 @@ import itertools
 import os
 from typing import Any, BinaryIO, NamedTuple
 
-from data_pipelines.manifest import json_text, reader
+from data_pipelines.manifest import json_text, reader, text_window
+from data_pipelines.manifest.keyed_records import is_keyed
 from data_pipelines.manifest.text_window import TextWindow
 
 BLOCK = 256 << 10  # Bytes of text.
@@ -54,8 +55,9 @@ def record_blocks(manifest: str | os.PathLike) -> Iterator[RecordBlock]:
     return
   with reader.opened_manifest(path) as file:
     mark = reader.skip_mark(path, file)
-    begins_with_record = file.read(1) == b"{"
-    if begins_with_record:
+    beginning = file.read(text_window.BLOCK)
+    begins_with_record = beginning[:1] == b"{"
+    if begins_with_record and not is_keyed(beginning.decode("utf-8", "surrogateescape")):
       yield from _line_blocks(path, file, TextPlace(mark, 0, 1))
       return
   yield from _parsed_blocks(path, start, reader.manifest_records(path))

@@ -4,8 +4,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from data_pipelines.manifest.captioned import parse_published, published_shape
 from data_pipelines.manifest.grounding import is_grounding, parse_grounding
 from data_pipelines.manifest.messages import parse_messages
+from data_pipelines.manifest.moviechat import has_film, parse_film
+from data_pipelines.manifest.nextqa import has_numbered_options, parse_numbered_options
 from data_pipelines.manifest.pairs import has_caption, has_pair, parse_caption, parse_pair
 from data_pipelines.manifest.question_lists import has_questions, parse_questions
 from data_pipelines.manifest.reasoning import has_solution, parse_solution
@@ -27,8 +30,14 @@ def other_reader(record: Mapping[str, Any]) -> RecordReader | None:
     return parse_messages
   if has_questions(record):
     return parse_questions
+  if has_film(record):
+    return parse_film
+  if has_numbered_options(record):
+    return parse_numbered_options
   if has_pair(record):  # Times beside it may be those of the evidence for its answer.
     return parse_pair
+  if published_shape(record) is not None:
+    return parse_published
   if is_grounding(record):
     return parse_grounding
   if has_solution(record):

@@ -27,7 +27,7 @@ from data_pipelines.packing.sample_table import ManifestFile, SampleTable, manif
 from data_pipelines.packing.table_builder import TableBuilder
 from filax import files, settings
 
-_VERSION = 5  # Version of the table; tables of another version are built again.
+_VERSION = 6  # Version of the table; tables of another version are built again.
 _DIGESTS = "manifests.json"  # Digests of manifests by path, size and time of change.
 _LISTED = 20  # Missing manifests in a message.
 _SETTLED = 2.0  # Seconds after which a file's time of change tells it from a later version.

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads captions of clips: files like LLaVA-Video-178K's `*_cap_processed.json`.
 
-A record has one question, one caption and a `video`; its seconds stand under `duration`, or as
-`start` and `end`, or come from elsewhere. Captions go to a file (the spool) beside the columns, so
-that millions of clips take tens of megabytes.
+A record has one question and one caption, or a `caption`, and a `video`; its seconds stand under
+`duration`, or as `start` and `end`, or come from elsewhere. Records of public data sets may have
+the captions of several clips (manifest/captioned.py). Captions go to a file (the spool) beside the
+columns, so that millions of clips take tens of megabytes.
 """
 
 from collections.abc import Mapping
@@ -16,8 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_pipelines.manifest.captioned import record_captions
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.published.shape import WHOLE_VIDEO
 from data_pipelines.manifest.reader import BadRecord, RecordError, located_records
+from data_pipelines.manifest.report import place_text
+from data_pipelines.media.parquet_cells import split_cell
 from data_pipelines.synthesis import caption_templates, splits
 
 _TEXTS = json.JSONEncoder(ensure_ascii=False)
@@ -102,24 +107,26 @@ class CaptionReader:
     place = 0
     with open(spool_path, "wb") as spool:
       for located in located_records(path):
-        try:
-          clip, facts = self._clip(located.record, f"{os.path.basename(path)}:{located.line}")
-        except (RecordError, ValueError) as error:
-          result.bad.append(BadRecord(path, located.line, str(error)))
-          continue
-        if facts.pop("excluded"):
-          result.excluded += 1
-          reason = f"is excluded: {excerpt(clip.path)} is of a video in the exclusion lists"
-          result.bad.append(BadRecord(path, located.line, reason))
-          continue
-        entry = spool_entry(clip)
-        spool.write(entry)
-        source = facts.pop("data_source")
-        facts["source"] = sources.setdefault(source, len(sources))
-        facts |= dict(line=located.line, start=place, size=len(entry))
-        place += len(entry)
-        for name, value in facts.items():
-          rows[name].append(value)
+        for number, record in enumerate(_captioned(located.record), 1):
+          origin = f"{os.path.basename(path)}:{place_text(located.line, number)}"
+          try:
+            clip, facts = self._clip(record, origin)
+          except (RecordError, ValueError) as error:
+            result.bad.append(BadRecord(path, located.line, str(error)))
+            continue
+          if facts.pop("excluded"):
+            result.excluded += 1
+            reason = f"is excluded: {excerpt(clip.path)} is of a video in the exclusion lists"
+            result.bad.append(BadRecord(path, located.line, reason))
+            continue
+          entry = spool_entry(clip)
+          spool.write(entry)
+          source = facts.pop("data_source")
+          facts["source"] = sources.setdefault(source, len(sources))
+          facts |= dict(line=located.line, start=place, size=len(entry))
+          place += len(entry)
+          for name, value in facts.items():
+            rows[name].append(value)
     result.columns = {name: np.array(rows[name], kind) for name, kind in COLUMNS.items()}
     result.sources = list(sources)
     return result
@@ -137,7 +144,8 @@ class CaptionReader:
     media = self._media(record)
     start, milliseconds = _extent(record, self.durations.get(media))
     text = caption.encode()
-    key = splits.source_key(media)
+    whole = record.get(WHOLE_VIDEO)
+    key = splits.source_key(whole if isinstance(whole, str) and whole else media)
     split = splits.split_of(key, {splits.HELD_OUT: self.rules.held_out}, self.rules.seed)
     root = self.rules.root
     clip = Clip(
@@ -155,7 +163,7 @@ class CaptionReader:
       words=words,
       milliseconds=milliseconds,
       held_out=split == splits.HELD_OUT,
-      missing=bool(root) and not os.path.exists(os.path.join(root, media)),
+      missing=bool(root) and not os.path.exists(os.path.join(root, _file(media))),
     )
     return clip, facts
 
@@ -169,10 +177,29 @@ class CaptionReader:
       path = self.rules.media.format(data_source=source, video=video)
     else:
       path = video
+    if os.path.isabs(path) and self.rules.root:  # A cell of a Parquet file.
+      path = os.path.relpath(path, os.path.abspath(self.rules.root))
     parts = path.replace("\\", "/").split("/")
     if ".." in parts or path.startswith("/") or not path.isprintable():
       raise RecordError(f"has the video {excerpt(path)}, which is not a path inside a root")
     return path
+
+
+def _captioned(record: Any) -> list[Any]:
+  """The records of the captions in a record, or RecordErrors."""
+  if not isinstance(record, Mapping) or "conversations" in record:
+    return [record]
+  try:
+    captions = record_captions(record)
+  except RecordError as error:
+    return [error]
+  return [record] if captions is None else list(captions)
+
+
+def _file(media: str) -> str:
+  """The file that holds a medium."""
+  cell = split_cell(media)
+  return media if cell is None else cell[0]
 
 
 def _name(record: Mapping[str, Any], origin: str) -> str:
@@ -196,15 +223,9 @@ def _json_content(text: str, data: bytes) -> bytes:
 
 def _caption(record: Mapping[str, Any]) -> tuple[str, int]:
   """(the caption of a record without line breaks, its words). Raises RecordError."""
-  turns = record.get("conversations")
-  if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-    raise RecordError(f"has conversations {excerpt(turns)}, which is not a list of turns")
-  speakers = [turn.get("from") for turn in turns]
-  if speakers != ["human", "gpt"]:
-    raise RecordError(
-      f"has turns from {excerpt(speakers)}; a caption has one from human, one from gpt"
-    )
-  answer = turns[1].get("value")
+  answer = record.get("caption")
+  if "conversations" in record or answer is None:
+    answer = _answer(record)
   if not isinstance(answer, str):
     raise RecordError(f"has the caption {excerpt(answer)}, which is not a text")
   caption, words = _one_line(answer)
@@ -217,6 +238,22 @@ def _caption(record: Mapping[str, Any]) -> tuple[str, int]:
   if words < FEWEST_WORDS:
     raise RecordError(f"has a caption of {words} words: {excerpt(caption)}")
   return caption, words
+
+
+def _answer(record: Mapping[str, Any]) -> Any:
+  """The answer of a conversation of one question. Raises RecordError."""
+  if "conversations" not in record:
+    keys = excerpt(", ".join(map(str, record)), 200)
+    raise RecordError(f"has neither a caption nor conversations; its keys are {keys}")
+  turns = record["conversations"]
+  if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+    raise RecordError(f"has conversations {excerpt(turns)}, which is not a list of turns")
+  speakers = [turn.get("from") for turn in turns]
+  if speakers != ["human", "gpt"]:
+    raise RecordError(
+      f"has turns from {excerpt(speakers)}; a caption has one from human, one from gpt"
+    )
+  return turns[1].get("value")
 
 
 def _one_line(text: str) -> tuple[str, int]:

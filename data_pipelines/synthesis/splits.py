@@ -48,6 +48,8 @@ _NAMES = (
   re.compile(rf"(?:ytb_|v_)?({_YOUTUBE})"),
   re.compile(rf"(?:ytb_|v_)?({_YOUTUBE})_{_SECONDS}_{_SECONDS}"),  # QVHighlights.
   re.compile(rf"({_YOUTUBE})\.[0-9]+"),  # HD-VILA.
+  re.compile(r"(.+)-Scene-[0-9]+"),  # Vript.
+  re.compile(rf"({_YOUTUBE})_[0-9]+(?:_[0-9]+to[0-9]+)?"),  # OpenVid-1M.
   re.compile(rf"[0-9]+_({_YOUTUBE})-[0-9]+"),  # MiraData.
   re.compile(rf"([A-Z0-9]{{5}})_{_SECONDS}_{_SECONDS}"),  # Charades.
 )

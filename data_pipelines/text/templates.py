@@ -29,7 +29,7 @@ START = "<|im_start|>"
 END = "<|im_end|>"
 LABELS = ("llava", "answer_only")
 UNWRITABLE = -1  # In place of the number of tokens of a conversation that no template can write.
-RULES = 5  # The version of templates and of reading records: cached lengths are valid for one.
+RULES = 6  # The version of templates and of reading records: cached lengths are valid for one.
 
 
 @dataclasses.dataclass(frozen=True)

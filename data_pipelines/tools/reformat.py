@@ -105,9 +105,9 @@ def reformat_manifest(
         if isinstance(writer, TarWriter):
           writer.drop_record()
         result.report.bad.append(BadRecord(manifest, located.line, str(error), located.nth))
+    writer.write_end()  # Also of nothing: a writer of Parquet closes itself later if left open.
     if not result.records:
       raise ValueError(f"The manifest {manifest} has no good record to write.")
-    writer.write_end()
   return result
 
 

@@ -124,7 +124,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_manifest(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("manifest", metavar="MANIFEST", help=".json, .jsonl, .parquet, .tar …")
+  parser.add_argument("manifest", metavar="MANIFEST", help=".json, .jsonl, .csv, .parquet, .tar …")
   parser.add_argument("--root", default="", help="folder of the media; default: the manifest's")
 
 

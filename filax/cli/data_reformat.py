@@ -24,7 +24,7 @@ def add_parser(verbs) -> None:
   parser.description = __doc__
   parser.formatter_class = argparse.RawDescriptionHelpFormatter
   add = parser.add_argument
-  add("manifest", metavar="IN", help=".json, .jsonl, .parquet, .tar or ….array_record")
+  add("manifest", metavar="IN", help=".json, .jsonl, .csv, .parquet, .tar or ….array_record")
   add("out", metavar="OUT", help=".json, .jsonl, .parquet or .tar")
   add("--shape", default="", choices=SHAPES, help="of the records; default: as they are")
   add("--bytes", action="store_true", help="store media in a .parquet; a .tar always holds them")

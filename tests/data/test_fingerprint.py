@@ -44,9 +44,9 @@ RECORDED = {
 }
 # The file in which the demand of epoch 0 is kept, where media are named relative to the manifest.
 RECORDED_SIZES = {
-  "default": "sizes-48810712a71cb14647b54ab91c7f2d8d-0.npy",
-  "times drawn anew": "sizes-2030df414cf4f37bf9bb6710fd7162de-0.npy",
-  "dropout": "sizes-4a1470057a39841c443b89fca0ac4868-0.npy",
+  "default": "sizes-41eb03830f43473902a943fdbaafb4ef-0.npy",
+  "times drawn anew": "sizes-28a6921bf7795d6564252fabc14d784b-0.npy",
+  "dropout": "sizes-aa1c2ae1894562cb413796fbabe1cb7a-0.npy",
 }
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 WORDS = ("?", "system", "user", "assistant", "What", "is", "shown", "A", "square", ".")

@@ -17,6 +17,17 @@ from filax.testing import clips, corpora
 
 README = pathlib.Path(manifest_package.__file__).with_name("README.md").read_text()
 KINDS = {"messages": 5, "questions": 4, "qwen": 3, "grounding": 3, "parquet": 2, "tar": 3}
+# Examples of further files: their suffixes, and their records.
+FILES = {
+  "keyed": (".json", 1),
+  "database": (".json", 1),
+  "highlights": (".jsonl", 1),
+  "sta": (".txt", 2),
+  "nextqa": (".csv", 1),
+  "films": (".json", 1),
+  "captions": (".jsonl", 2),
+}
+KINDS |= {name: count for name, (_, count) in FILES.items()}
 
 
 def block(name):
@@ -43,6 +54,8 @@ def folder(tmp_path_factory):
     clips.write_picture(folder / "photos" / f"{name}.jpg", shown)
   for name in ("messages", "questions", "qwen", "grounding"):
     (folder / f"{name}.json").write_text(block(name))
+  for name, (suffix, _) in FILES.items():
+    (folder / f"{name}{suffix}").write_text(block(name))
   write_tar(folder)
   before = os.getcwd()
   os.chdir(folder)
@@ -74,7 +87,7 @@ def test_one_mixture_holds_all_formats(folder):
   train = tuple((path(folder, name), "all") for name in KINDS)
   corpus = read_corpus(corpora.data_config(folder, train=train), 0, "")
   assert corpus.report.bad == [] and len(corpus.samples) == sum(KINDS.values())
-  assert [sample.origin for sample in corpus.samples][-1] == f"{path(folder, 'tar')}:3"
+  assert [sample.origin for sample in corpus.samples][-1] == f"{path(folder, 'captions')}:2"
 
 
 def test_messages(folder):
@@ -134,6 +147,20 @@ def test_grounding(folder):
   assert events.turns[1].text == "The event happens in the 0.2 - 0.6 and the 1.5 - 2.0 seconds."
   assert [len(turn.parts) for turn in events.turns] == [2, 1, 1, 1]
   assert dense.turns[1].text == "The event happens in the 0.0 - 0.5 seconds."
+
+
+def test_files_of_public_data_sets(folder):
+  match = f"{folder}/videos/match.mp4"
+  for name in FILES:
+    for sample in samples(folder, name):
+      assert [scene.media for timeline in sample.media for scene in timeline] == [match]
+  (keyed,) = samples(folder, "keyed")
+  assert keyed.turns[3].text == "The event happens in the 0.5 - 1.5 seconds."
+  (choice,) = samples(folder, "nextqa")
+  assert "\nB. the red team\n" in choice.turns[0].text and choice.turns[1].text == "B"
+  part, whole = samples(folder, "captions")
+  assert part.media == ((Scene(match, t0=0.5, t1=1.5),),)
+  assert whole.turns[1].text == "Two teams play."
 
 
 def test_media_lie_in_the_tar_and_in_the_parquet_file(folder):

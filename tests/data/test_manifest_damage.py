@@ -87,13 +87,13 @@ def test_lines_with_commas_are_one_sentence(tmp_path):
 
 def test_a_file_of_damaged_lines_is_scanned_once(tmp_path, monkeypatch):
   scanned = []
-  decode = json_text._Decoder.decode_value
+  decode = json_text.ValueDecoder.decode_value
 
   def decode_value(self, text, start):
     scanned.append(len(text))
     return decode(self, text, start)
 
-  monkeypatch.setattr(json_text._Decoder, "decode_value", decode_value)
+  monkeypatch.setattr(json_text.ValueDecoder, "decode_value", decode_value)
   line = '{"conversations": [{"from": "human", "value": no, "id": "a sentence that goes on"}]}'
   path = tmp_path / "m.jsonl"
   path.write_text('{"id": "e"}\n' + f"{line}\n" * 400)

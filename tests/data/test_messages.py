@@ -158,11 +158,62 @@ def test_options_are_asked_and_answered_by_letter(answer, options):
   assert sample.turns[1].text == "B"
 
 
+def test_video_instruct_names_a_video_by_its_id():
+  record = {"q": "What happens?", "a": "A goal.", "video_id": "v_k_ZXmr8pmrs"}
+  sample, _ = read(record)
+  assert sample.media == ((Scene("/media/v_k_ZXmr8pmrs.mp4"),),)
+  assert read(record | {"video": "b.mp4"})[0].media == ((Scene("/media/b.mp4"),),)
+
+
+def test_a_film_of_moviechat():
+  about = [{"question": "Who?", "answer": "A man."}, {"question": "When?", "answer": "At night."}]
+  record = {"info": {"video_path": "1.mp4"}, "global": about, "caption": "It is dark."}
+  sample, report = read(record | {"breakpoint": [{"time": 3, "question": "Q", "answer": "A"}]})
+  assert sample.media == ((Scene("/media/1.mp4"),),) and report.unread == {"breakpoint": 1}
+  assert [turn.text for turn in sample.turns] == [
+    *("\nWho?", "A man.", "When?", "At night."),
+    *("Describe the video.", "It is dark."),
+  ]
+
+
 def test_options_that_the_question_lists_are_not_asked_twice():
   asked = "Which?\n(A) red\n(B) blue"
   sample, _ = read(question("B. blue", COLOURS) | {"question": asked})
   assert sample.turns[0].text == "\n" + asked
   assert sample.turns[1].text == "B. blue"
+
+
+@pytest.mark.parametrize("answer", ["B", "(B)", "blue"])
+def test_options_beside_turns_are_asked(answer):
+  asked = [{"from": "human", "value": "<image>\nWhich?"}, {"from": "gpt", "value": answer}]
+  llava_style, _ = read({"conversations": asked, "video": "a.mp4", "options": COLOURS})
+  of_messages, _ = read(messages("<video>\nWhich?", answer, videos=["a.mp4"], options=COLOURS))
+  parts, _ = read(
+    messages([{"type": "video", "video": "a.mp4"}, "\nWhich?"], answer, options=COLOURS)
+  )
+  for sample in (llava_style, of_messages, parts):
+    assert sample.turns[0].parts == (0, "\n" + ASKED)
+    assert sample.turns[1].text == "B"
+
+
+def test_turns_that_need_no_options_stay():
+  listed = messages("<video>Which?\n(A) red\n(B) blue", "B", videos=["a.mp4"], options=COLOURS)
+  spoken = messages("<video>Which?", "It is blue.", videos=["a.mp4"], options=COLOURS)
+  other = messages("<video>Which?", "blue", videos=["a.mp4"], options={"beams": 1})
+  for record in (listed, spoken, other):
+    sample, _ = read(record)
+    assert sample.turns[0].text == record["messages"][0]["content"].removeprefix("<video>")
+    assert sample.turns[1].text == record["messages"][1]["content"]
+
+
+@pytest.mark.parametrize("answer", [1, "1", 1.0, "to rest"])
+@pytest.mark.parametrize("video", [4010069381, "4010069381", "4010069381.mp4"])
+def test_options_numbered_from_0(answer, video):
+  options = dict(a0="to eat", a1="to rest", a2="to read")
+  sample, _ = read(dict(video=video, question="why did he sit", answer=answer, qid=6, **options))
+  assert sample.media == ((Scene("/media/4010069381.mp4"),),)
+  assert sample.turns[0].text.startswith("\nwhy did he sit\nA. to eat\nB. to rest\nC. to read\n")
+  assert sample.turns[1].text == "B"
 
 
 def test_keys_that_are_no_options():
@@ -249,19 +300,36 @@ BAD = {
   "options twice": (question("A", COLOURS, choices=COLOURS), "has options and choices; list all"),
   "nine options": (question("A", list("abcdefghi")), "has 9 options; questions with 2 to 8"),
   "options apart": (question("A", A="red", B="blue"), 'has its options in "A", "B", which are not'),
-  "numbered options": (question("a", a0="x", a1="y"), 'has its options in "a0", "a1", which are'),
+  "numbered options": (question("a", a0="x", a1="y"), "none, or several, of its options a0 to a1"),
+  "a number too far": (question(2, a0="x", a1="y"), "has the answer 2, which names none"),
+  "a number and a text": (
+    question(1, a0="1", a1="2"),
+    "the answer 1, which names none",
+  ),
+  "a missing option": (
+    question(1, a0="x", a1="y", a3="z"),
+    "has further options than a2",
+  ),
+  "a letter beside turns": (
+    messages("Which?", "C", videos=["a.mp4"], options=COLOURS),
+    'has the answer "C", which names none, or several, of its 2 options',
+  ),
   "named options": (question("A", option_a="red", option_b="blue"), 'in "option_a", "option_b"'),
   "another list": (
     question("A", answer_choices=COLOURS),
     'has its options in "answer_choices": ["red", "blue"], which is not read; list them in options',
   ),
   "grounding without a video": (
-    {"vid": "x", "query": "a", "relevant_windows": [[1, 2]]},
-    'has events but neither video nor video_path; its keys are "vid, query, relevant_windows"',
+    {"name": "x", "query": "a", "relevant_windows": [[1, 2]]},
+    'neither video, video_path nor vid; its keys are "name, query, relevant_windows"',
   ),
   "a medium in a text": (
     messages([{"type": "text", "text": "Q", "image": "a.png"}]),
     'has a text with "image": "a.png", which is not read; name media beside the turns',
+  ),
+  "a film": (
+    {"info": {"video_path": "1.mp4"}, "global": [{"question": "Who?"}]},
+    "without a question and an answer",
   ),
   "no question": ({"video": "a", "QA": []}, "has no question in QA"),
   "an empty question": ({"video": "a", "QA": [{"q": " ", "a": "b"}]}, "has question 1 without a"),

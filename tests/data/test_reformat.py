@@ -3,8 +3,10 @@
 
 import dataclasses
 import datetime
+import gc
 import io
 import json
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -227,6 +229,16 @@ def test_nothing_is_overwritten(folder):
     reformat_manifest(folder / "bad.json", out, force=True)
   assert out.read_text() == "mine"
   assert reformat_manifest(folder / "in.json", out, force=True).records == 5
+
+
+def test_a_parquet_file_of_no_record_leaves_nothing_behind(folder, monkeypatch):
+  manifests.write_manifest(folder / "bad.json", [{}])
+  late = []
+  monkeypatch.setattr(sys, "unraisablehook", late.append)
+  with pytest.raises(ValueError, match="has no good record"):
+    reformat_manifest(folder / "bad.json", folder / "out.parquet")
+  gc.collect()
+  assert late == [] and not (folder / "out.parquet").exists()
 
 
 @pytest.mark.parametrize("out", ["x.csv", "x", "x.tar.gz"])

@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
+from data_pipelines.manifest import table_text
+from data_pipelines.manifest.clock_text import clock_seconds
+from data_pipelines.manifest.literal_text import LONGEST_LITERAL, literal_list
 from data_pipelines.manifest.report import ManifestError, RecordError
 from data_pipelines.synthesis.sources import tables
 from data_pipelines.synthesis.sources.track_report import BadRecordLog, TrackReport
@@ -57,7 +60,7 @@ def test_an_open_quote_spoils_its_own_line_only(table):
 
 
 def test_an_overlong_line_spoils_itself_only(table, monkeypatch):
-  monkeypatch.setattr(tables, "LONGEST_LINE", 100)
+  monkeypatch.setattr(table_text, "LONGEST_LINE", 100)
   rows = rows_of(table, "a,b\n1," + "x" * 1000 + "\n2,y\n")
   assert rows == [(2, "bad"), (3, ("2", "y"))]
 
@@ -88,20 +91,20 @@ def test_a_file_that_is_no_such_table_is_an_error(table, content, message):
   [("0:00:16.300", 16.3), ("1:30:42", 5442), ("00:00:17.759", 17.759), ("02:03", 123)],
 )
 def test_clock_times(text, seconds):
-  assert tables.clock_seconds(text) == seconds
+  assert clock_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "12", "0:60:00", "0:00:61", "1:2:3:4", "-0:00:01", None, [1]])
 def test_other_times_are_errors(text):
   with pytest.raises(RecordError, match="time"):
-    tables.clock_seconds(text)
+    clock_seconds(text)
 
 
 def test_lists_with_either_quote_are_read():
   cell = """['a "news" anchor', "it's \\\\d", 'it\\'s']"""
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    assert tables.literal_list(cell, "caption") == ['a "news" anchor', "it's \\d", "it's"]
+    assert literal_list(cell, "caption") == ['a "news" anchor', "it's \\d", "it's"]
 
 
 @pytest.mark.parametrize(
@@ -117,21 +120,21 @@ def test_lists_with_either_quote_are_read():
     "{[]: 1}",
     "['\x00']",
     "['\ud800",
-    "'" + "a" * (tables.LONGEST_LITERAL + 1) + "'",
+    "'" + "a" * (LONGEST_LITERAL + 1) + "'",
     "",
   ],
   ids=range(12),
 )
 def test_a_cell_that_is_no_list_is_an_error(cell):
   with pytest.raises(RecordError):
-    tables.literal_list(cell, "caption")
+    literal_list(cell, "caption")
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="[](){}'\"\\,:-+.0x1jeabn \n\x00é", max_size=60))
 def test_any_cell_is_a_list_or_an_error(cell):
   try:
-    assert isinstance(tables.literal_list(cell, "caption"), list)
+    assert isinstance(literal_list(cell, "caption"), list)
   except RecordError as error:
     assert str(error)
 

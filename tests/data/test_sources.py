@@ -5,6 +5,8 @@ import csv
 import json
 import types
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.manifest.report import ManifestError
@@ -416,7 +418,7 @@ def test_sources_have_help():
 
 
 def test_an_unknown_source_is_named():
-  with pytest.raises(ValueError, match=r"There is no source 'x'\. The sources are: ego4d_hcap"):
+  with pytest.raises(ValueError, match=r"There is no source 'x'\. The sources are: dense_cap"):
     registry.find_source("x")
 
 
@@ -437,3 +439,70 @@ def test_a_file_without_a_role_is_named(tmp_path):
     read("htstep", [tmp_path / "steps.json"])
   with pytest.raises(ValueError, match=r"A file named taxonomy… is missing"):
     read("htstep", [tmp_path / "annotations.json"])
+
+
+# Sentences with times.
+
+
+def dense(sentences, spans, **more):
+  return {"sentences": sentences, "timestamps": spans, **more}
+
+
+def test_sentences_of_activitynet(tmp_path):
+  path = tmp_path / "train.json"
+  spans = [[17.4, 60.8], [0.8, 19.9]]
+  records = {
+    "v_QOlSCBRmfWY": dense(["She dances.", "A woman stands."], spans, duration=50.0),
+    "v_aB3_cdEfghi": dense(["A dog runs."], [[1, 2]]),
+    "v_unequalxxxx": dense(["A dog runs."], []),
+    "QOlSCBRmfWY": dense(["Again."], [[1, 2]]),
+    "v_nothingxxxx": dense(["Late."], [[70, 80]], duration=50.0),
+  }
+  path.write_text("\n".join([json.dumps(records)[:1], json.dumps(records)[1:]]))
+  tracks, bad, report = read("dense_captions", [path])
+  first, second = tracks
+  assert first.key == "QOlSCBRmfWY" and first.media == (Scene("v_QOlSCBRmfWY.mp4", t1=50.0),)
+  assert first.events == (Event(0.8, 19.9, "A woman stands."), Event(17.4, 50.0, "She dances."))
+  assert second.duration == 2.0 and sum(report.repairs.values()) >= 2
+  assert [reason.split(" ")[:4] for _, reason in bad] == [
+    ["has", "1", "sentences", "but"],
+    ["is", "a", "second", "record"],
+    ["has", "no", "sentence", "inside"],
+  ]
+
+
+def test_sentences_of_youcook2_and_other_containers(tmp_path):
+  path = tmp_path / "youcookii_annotations_trainval.json"
+  step = {"segment": [90, 102], "id": 0, "sentence": "spread margarine"}
+  cook = {"duration": 241.62, "subset": "training", "annotations": [step]}
+  held = cook | {"subset": "validation"}
+  path.write_text(json.dumps({"database": {"GLd3aX16zBg": cook, "xHr8X2Wpmno": held}}))
+  (tmp_path / "GLd3aX16zBg.webm").write_bytes(b"")
+  (track,), bad, _ = read("dense_captions", [path], str(tmp_path))
+  assert track.media == (Scene("GLd3aX16zBg.webm", t1=241.62),)
+  assert track.events == (Event(90.0, 102.0, "spread margarine"),)
+  check_bad(bad, [(1, "of the subset")])
+  with pytest.raises(ValueError, match="published validation or test split"):
+    read("dense_captions", [path.rename(tmp_path / "val_1.json")])
+
+
+def test_scenes_of_finevideo(tmp_path):
+  def scene(start, text):
+    times = {"start_timestamp": f"00:00:0{start}.000", "end_timestamp": f"00:00:0{start + 2}.500"}
+    return {"activities": [{"description": text}] if text else [], "timestamps": times}
+
+  facts = {
+    "content_metadata": {"scenes": [scene(0, "A man sits"), scene(3, ""), scene(5, "He runs")]}
+  }
+  folder = tmp_path / "media"
+  folder.mkdir()
+  clip = clips.write_video(folder / "a.mp4", 20)
+  with open(clip, "rb") as file:
+    cells = pa.array([file.read()], pa.binary())
+  pq.write_table(pa.table({"mp4": cells, "json": [facts]}), folder / "train-0.parquet")
+  (track,), bad, report = read("dense_captions", [folder / "train-0.parquet"], str(tmp_path))
+  assert bad == [] and track.media[0].media == "media/train-0.parquet#0/mp4"
+  assert track.events[0] == Event(0.0, min(2.5, track.duration), "A man sits.")
+  assert report.repairs["sentences: has scene 2 without activities, dropped"] == 1
+  _, bad, _ = read("dense_captions", [folder / "train-0.parquet"], str(folder / "a.mp4"))
+  assert bad

@@ -174,6 +174,15 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
   assert "letters B, A, not in order" in report.bad[1].reason
 
 
+def test_options_are_asked_once(tmp_path):
+  beside = dict(question="Which?", options=["a kite", "a ball"], answer="A", video="a.mp4")
+  turns = manifests.question_record("Which?", "A", video="a.mp4", options=["a kite", "a ball"])
+  for record in (beside, turns):
+    (example,), _ = read(tmp_path, record)
+    text = manifest.question_prompt(example, None).turns[0].text
+    assert text.count("A. a kite") == text.count("Answer with the option's letter") == 1
+
+
 def test_a_name_that_is_nothing_lists_the_benchmarks(tmp_path):
   with pytest.raises(ValueError, match=r"no manifest nothing\.json.*manifest"):
     registry.check_manifest("nothing.json")

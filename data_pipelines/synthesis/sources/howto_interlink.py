@@ -11,6 +11,7 @@ import json
 import os
 from typing import NamedTuple
 
+from data_pipelines.manifest.clock_text import clock_seconds
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import BadRecord, ManifestError, RecordError
 from data_pipelines.sample import Scene
@@ -30,7 +31,7 @@ from data_pipelines.synthesis.sources.registry import (
   files_by_role,
   required_files,
 )
-from data_pipelines.synthesis.sources.tables import check_unicode, clock_seconds, table_rows
+from data_pipelines.synthesis.sources.tables import check_unicode, table_rows
 from data_pipelines.synthesis.sources.track_report import TrackReport
 from data_pipelines.synthesis.track import Event, Track
 

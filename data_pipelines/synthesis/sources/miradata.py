@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import re
 from typing import NamedTuple
 
+from data_pipelines.manifest.clock_text import clock_seconds
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.literal_text import literal_list
 from data_pipelines.manifest.report import ManifestError, RecordError
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources.clean import clean_track
 from data_pipelines.synthesis.sources.grouped_rows import GroupedRow, GroupedRows
 from data_pipelines.synthesis.sources.media_folder import MediaFolder, video_key
 from data_pipelines.synthesis.sources.registry import TrackSource, check_file, files_by_role
-from data_pipelines.synthesis.sources.tables import clock_seconds, literal_list, table_rows
+from data_pipelines.synthesis.sources.tables import table_rows
 from data_pipelines.synthesis.sources.track_report import TrackReport, counted
 from data_pipelines.synthesis.track import Event, Part, Track
 

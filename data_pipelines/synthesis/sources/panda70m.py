@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import functools
 from typing import NamedTuple
 
+from data_pipelines.manifest.clock_text import clock_seconds
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.literal_text import literal_list
 from data_pipelines.manifest.report import BadRecord, RecordError
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources.clean import clean_track
@@ -27,13 +29,7 @@ from data_pipelines.synthesis.sources.divided import (
 from data_pipelines.synthesis.sources.key_set import KeySet
 from data_pipelines.synthesis.sources.media_folder import MediaFolder, video_key
 from data_pipelines.synthesis.sources.registry import TrackSource, check_split
-from data_pipelines.synthesis.sources.tables import (
-  TableRow,
-  check_unicode,
-  clock_seconds,
-  literal_list,
-  table_rows,
-)
+from data_pipelines.synthesis.sources.tables import TableRow, check_unicode, table_rows
 from data_pipelines.synthesis.sources.track_report import TrackReport
 from data_pipelines.synthesis.track import Event, Track
 

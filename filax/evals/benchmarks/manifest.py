@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from data_pipelines.manifest import llava, reader
+from data_pipelines.manifest.options import lists_options
 from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError
 from data_pipelines.sample import Sample
 from filax.evals import kit
@@ -101,9 +102,11 @@ def sample_questions(
 
 
 def question_prompt(example: Example, shown: ShownMedia) -> Prompt:
-  """The turn as written, with its options if there are any."""
+  """The turn as written, with its options unless it lists them."""
   del shown
-  turn = kit.multiple_choice(example) if example.options else example.turn
+  turn = example.turn
+  if example.options and not lists_options(turn.text, example.options):
+    turn = kit.multiple_choice(example)
   return Prompt((*example.before, turn))
 
 
