@@ -60,14 +60,14 @@ class Worker:
     except BrokenPipeError:
       self.error = self._last_words()
 
-  def next_answer(self, seconds: float = ANSWER_SECONDS) -> dict[str, float]:
+  def next_answer(self) -> dict[str, float]:
     """The next answer; empty if the side failed, and `error` says why."""
     if self.error:
       return {}
     assert self._process.stdout is not None
-    ready, _, _ = select.select([self._process.stdout], [], [], seconds)
+    ready, _, _ = select.select([self._process.stdout], [], [], ANSWER_SECONDS)
     if not ready:
-      self.error = f"no answer in {seconds:.0f} s"
+      self.error = f"no answer in {ANSWER_SECONDS:.0f} s"
       self._process.kill()
       return {}
     line = self._process.stdout.readline()

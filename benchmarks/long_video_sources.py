@@ -30,7 +30,6 @@ WORDS = (
 )
 COLUMNS = ["videoID", "url", "timestamp", "caption", "matching_score"]
 CLIPS = 19  # A video of Panda-70M, on average.
-BATCH = 100_000
 
 
 def main() -> None:

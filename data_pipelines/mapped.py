@@ -143,16 +143,16 @@ def in_temporary_folder(prefix: str, build: Callable[[pathlib.Path], Owner]) -> 
   return owner
 
 
-def read_facts(folder: pathlib.Path, label: str, check: bool = True) -> dict[str, Any] | None:
-  """The facts of a folder; None if it is missing or damaged.
+def read_facts(folder: pathlib.Path, label: str) -> dict[str, Any] | None:
+  """The facts of a folder, whose arrays are compared with their digests.
 
-  check: whether the arrays are compared with their digests.
+  None if it is missing or damaged.
   """
 
   def checked_facts(content: bytes) -> dict[str, Any]:
     meta = json.loads(content)
     for name, digest in meta["digests"].items():
-      if check and _file_digest(folder / name) != digest:
+      if _file_digest(folder / name) != digest:
         raise files.DamagedFile(f"{folder / name} is not what was written: its digest differs.")
     return meta["facts"]
 

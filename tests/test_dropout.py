@@ -96,13 +96,3 @@ def test_query_positions_stand_before_supervised_runs():
   supervised = np.array([1, 0, 0, 1, 1, 0, 1, 0, 0, 1], bool)
   np.testing.assert_array_equal(dropout_stages.query_positions(supervised), [2, 5, 8])
   assert len(dropout_stages.query_positions(np.zeros(4, bool))) == 0
-
-
-def test_uniform_picks_are_torchs():
-  torch = pytest.importorskip("torch")
-  np.testing.assert_array_equal(dropout_stages.uniform_picks(8, 6), [0, 1, 2, 4, 5, 7])
-  for count in (*range(1, 140), 784, 1024, 3136, 8192):
-    for ratio in (0.75, 0.5, 0.25, 0.125, 0.9, 1.0):
-      picks = int(count * ratio)
-      expected = torch.linspace(0, count - 1, picks, dtype=torch.long)
-      np.testing.assert_array_equal(dropout_stages.uniform_picks(count, picks), expected)

@@ -14,7 +14,6 @@ from typing import Any
 from data_pipelines.manifest import placement, shapes
 from data_pipelines.manifest.conversation import check_learned
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.llava_media import check_text, media_timelines
 from data_pipelines.manifest.media_keys import MEDIA, check_turn_keys, empty_keys
 from data_pipelines.manifest.messages import MEDIA_KEYS
@@ -25,7 +24,6 @@ from data_pipelines.manifest.reader import (
   ManifestReport,
   RecordError,
   located_records,
-  select_records,
 )
 from data_pipelines.sample import Sample, Turn
 
@@ -35,7 +33,6 @@ __all__ = [
   "ManifestError",
   "ManifestReport",
   "RecordError",
-  "load_manifest",
   "parse_record",
   "read_manifest",
 ]
@@ -58,35 +55,10 @@ def read_manifest(
   Media paths are relative to `root`, by default to the manifest's folder. Bad records are added to
   `report`. Raises ManifestError.
   """
-  rows = located_records(manifest)
-  return _samples(rows, manifest, root, report or ManifestReport())
-
-
-def load_manifest(
-  manifest: str | os.PathLike,
-  strategy: str = "all",
-  root: str | os.PathLike = "",
-  seed: int = 0,
-  report: ManifestReport | None = None,
-) -> list[Sample]:
-  """The samples that `strategy` (see `select_records`) takes, in the manifest's order."""
-  rows: Iterable[LocatedRecord] = located_records(manifest)
-  if strategy != "all":  # All need not be in memory at once.
-    all_rows = list(rows)
-    numbers = select_records(len(all_rows), strategy, seed)
-    rows = [all_rows[number] for number in numbers]
-  return list(_samples(rows, manifest, root, report or ManifestReport()))
-
-
-def _samples(
-  rows: Iterable[LocatedRecord],
-  manifest: str | os.PathLike,
-  root: str | os.PathLike,
-  report: ManifestReport,
-) -> Iterator[Sample]:
   path = os.fspath(manifest)
   folder = os.fspath(root) or os.path.dirname(path)
-  for located in rows:
+  report = report or ManifestReport()
+  for located in located_records(path):
     try:
       sample = parse_record(located.record, f"{path}:{located.place}", folder, report)
     except RecordError as error:

@@ -34,7 +34,6 @@ __all__ = [
   "MediaError",
   "Probe",
   "probe",
-  "read_all",
   "read_frames",
   "read_image",
   "read_picture",
@@ -110,23 +109,6 @@ def walk(
   with _opened(media, size, resize, limits, fps) as source:
     for second, make_picture in source.walk():
       yield second, make_picture()
-
-
-def read_all(
-  media: Media,
-  size: int,
-  *,
-  resize: str = "squash",
-  limits: Limits = LIMITS,
-  fps: float | None = None,
-) -> Frames:
-  """All frames uint8 [n size size 3] and their times float64 [n].
-
-  They take n·size²·3 bytes of memory.
-  """
-  shown_frames = walk(media, size, resize=resize, limits=limits, fps=fps)
-  seconds, frames = zip(*shown_frames, strict=True)
-  return np.stack(frames), np.asarray(seconds, np.float64)
 
 
 def read_timeline(

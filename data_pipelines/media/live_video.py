@@ -8,7 +8,6 @@ import functools
 import math
 import os
 import stat
-import threading
 import time
 from urllib.parse import urlsplit, urlunsplit
 
@@ -56,7 +55,6 @@ class LiveVideo:
     self._fps = fps
     self._speed = speed
     self._limits = limits
-    self._stopped = threading.Event()
 
   @property
   def display_name(self) -> str:
@@ -77,7 +75,7 @@ class LiveVideo:
   def frames(self) -> Iterator[tuple[float, np.ndarray]]:
     """Yields (second, picture) of each due frame.
 
-    The iteration ends with the source, or with `stop_playing`. Pictures are uint8 [size size 3].
+    The iteration ends with the source. Pictures are uint8 [size size 3].
     Seconds count from the first frame. Raises MediaError for a source that cannot be opened, is
     damaged, or falls silent; the frames before are intact.
     """
@@ -91,14 +89,8 @@ class LiveVideo:
         begin = begin or time.monotonic()
         if self._speed:
           ahead = second / self._speed - (time.monotonic() - begin)
-          self._stopped.wait(max(0.0, ahead))
-        if self._stopped.is_set():
-          return
+          time.sleep(max(0.0, ahead))
         yield second, make_picture()
-
-  def stop_playing(self) -> None:
-    """Ends `frames` at the next frame."""
-    self._stopped.set()
 
   def _moments(self) -> Generator[LazyPicture, None, None]:
     """All frames in order, each with a function that makes its picture."""

@@ -13,8 +13,6 @@ from filax.spec import VisualLayout
 from filax.spec.visual_order import NEWLINE as NEWLINE
 from filax.spec.visual_order import video_order as video_order
 
-MODES = ("one_token", "grid", "frame", "none")
-
 
 def image(views: Views, layout: VisualLayout) -> np.ndarray:
   """The pattern of an image.

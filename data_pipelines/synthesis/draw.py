@@ -12,7 +12,6 @@ from typing import TypeVar
 import numpy as np
 
 Item = TypeVar("Item")
-_KEY_BYTES = 8
 _BLOCK_BYTES = 64  # Size of a digest from which several draws are taken.
 # A digest below this number is replaced by the next one: a draw of up to 64 bits from it would no
 # longer be even.
@@ -58,16 +57,6 @@ def shuffled(items: Sequence[Item], seed: int, *names: object) -> list[Item]:
   """The items in random order."""
   order = sorted(range(len(items)), key=lambda place: digest(seed, *names, place))
   return [items[place] for place in order]
-
-
-def drawn_places(count: int, seed: int, *names: object) -> list[int]:
-  """The numbers 0 to count - 1 in random order."""
-  text = _joined(seed, *names)
-  key_bytes = hashlib.shake_256(text.encode()).digest(_KEY_BYTES * count)
-  sort_keys = []
-  for start in range(0, len(key_bytes), _KEY_BYTES):
-    sort_keys.append(key_bytes[start : start + _KEY_BYTES])
-  return sorted(range(count), key=sort_keys.__getitem__)
 
 
 def _joined(*names: object) -> str:

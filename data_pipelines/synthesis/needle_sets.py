@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from data_pipelines.media.encoder import write_h264
 from data_pipelines.media.index import MediaIndex
-from data_pipelines.media.open import LIMITS, Limits
 from data_pipelines.sample import IMAGE
 from data_pipelines.synthesis import draw
 from data_pipelines.synthesis.needle import card_of, draw_card, haystack_parts
@@ -75,7 +74,6 @@ def write_needles(
   options: NeedleSetOptions,
   *,
   force: bool = False,
-  limits: Limits = LIMITS,
 ) -> dict[str, int]:
   """Writes records, cards and drawn haystacks to a folder.
 
@@ -88,7 +86,7 @@ def write_needles(
     recipe = options.recipe()
   except OSError as error:
     raise ValueError(f"--haystack {error.filename} cannot be read: {error.strerror}.") from error
-  stretches = _given_stretches(options, limits) if options.haystack else {}
+  stretches = _given_stretches(options) if options.haystack else {}
   counts = {TRAIN: options.count, HELD_OUT: options.held_out}
   with open_output(out, recipe, force) as output:
     if output.is_complete:
@@ -102,13 +100,13 @@ def write_needles(
   return counts
 
 
-def _given_stretches(options: NeedleSetOptions, limits: Limits) -> dict[str, list[Stretch]]:
+def _given_stretches(options: NeedleSetOptions) -> dict[str, list[Stretch]]:
   """The haystacks of every split, from the user's files.
 
   A quarter of the source videos is held out, and at least one. If there is only one source video,
   its last quarter is held out.
   """
-  probes = MediaIndex(limits=limits, progress=None).probes(options.haystack)
+  probes = MediaIndex(progress=None).probes(options.haystack)
   videos: dict[str, list[Stretch]] = {}
   for path, probe in probes.items():
     if probe.error or probe.duration <= 0:

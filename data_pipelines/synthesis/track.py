@@ -5,12 +5,11 @@ Sources (data_pipelines/synthesis/sources) write tracks, tasks (synthesis/longvi
 neither knows the other. All seconds are on the track's own timeline.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 import dataclasses
-import os
 from typing import Any
 
-from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError, manifest_records
+from data_pipelines.manifest.reader import RecordError
 from data_pipelines.sample import Scene, Timeline
 
 
@@ -90,17 +89,3 @@ def parse_track(record: Any) -> Track:
     )
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise RecordError(f"is not a track: {type(error).__name__} {error}") from None
-
-
-def read_track_file(path: str | os.PathLike, report: ManifestReport) -> Iterator[Track]:
-  """The tracks of a JSONL file; other records are added to `report`."""
-  for line, record in manifest_records(path):
-    try:
-      if isinstance(record, RecordError):
-        raise record
-      track = parse_track(record)
-    except RecordError as error:
-      report.bad.append(BadRecord(os.fspath(path), line, str(error)))
-    else:
-      report.samples += 1
-      yield track

@@ -103,7 +103,7 @@ def _looks_like_control(symbol: str) -> bool:
 
 
 def train_sentencepiece(
-  texts: Iterable[str], path: str | os.PathLike, vocab_size: int, controls: Sequence[str] = CONTROLS
+  texts: Iterable[str], path: str | os.PathLike, vocab_size: int
 ) -> Tokenizer:
   """Trains a byte-exact BPE model and writes it to `path`.
 
@@ -114,7 +114,7 @@ def train_sentencepiece(
   """
   import sentencepiece
 
-  smallest = 256 + len(controls) + 3
+  smallest = 256 + len(CONTROLS) + 3
   if vocab_size < smallest:
     raise ValueError(
       f"A sentencepiece vocabulary of {vocab_size} is too small: 256 bytes and the control tokens "
@@ -134,7 +134,7 @@ def train_sentencepiece(
       split_digits=True,
       character_coverage=1.0,
       hard_vocab_limit=False,
-      user_defined_symbols=list(controls),
+      user_defined_symbols=list(CONTROLS),
       pad_id=0,
       pad_piece=PADS[0],
       unk_id=1,

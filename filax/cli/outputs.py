@@ -7,31 +7,29 @@ import pathlib
 import tempfile
 
 
-def check_folder(path: str | os.PathLike, option: str = "--out") -> None:
+def check_folder(path: str | os.PathLike) -> None:
   """Makes a folder for results and tries to write to it.
 
-  It may exist. Raises ValueError naming `option` if that fails.
+  It may exist. Raises ValueError naming --out if that fails.
   """
   obstacle = _obstacle(path)
   if obstacle:
-    raise ValueError(f"{option} {path} cannot be written ({obstacle}). Name another folder.")
+    raise ValueError(f"--out {path} cannot be written ({obstacle}). Name another folder.")
 
 
-def check_file(
-  path: str | os.PathLike, suffixes: Sequence[str] = (), option: str = "--out"
-) -> None:
+def check_file(path: str | os.PathLike, suffixes: Sequence[str] = ()) -> None:
   """Makes the folder of a file for results, and writes to it.
 
-  Raises ValueError naming `option` if that fails, for a folder, and without one of `suffixes`.
+  Raises ValueError naming --out if that fails, for a folder, and without one of `suffixes`.
   """
   file = pathlib.Path(path)
   if suffixes and file.suffix.lower() not in suffixes:
-    raise ValueError(f"{option} {path} must end in {' or '.join(suffixes)}.")
+    raise ValueError(f"--out {path} must end in {' or '.join(suffixes)}.")
   if file.is_dir():
-    raise ValueError(f"{option} {path} is a folder. Name a file in it.")
+    raise ValueError(f"--out {path} is a folder. Name a file in it.")
   obstacle = _obstacle(file.parent)
   if obstacle:
-    raise ValueError(f"{option} {path} cannot be written ({obstacle}). Name another file.")
+    raise ValueError(f"--out {path} cannot be written ({obstacle}). Name another file.")
 
 
 def _obstacle(folder: str | os.PathLike) -> str:

@@ -28,13 +28,13 @@ class Thumbnails(NamedTuple):
   unreadable: list[str]  # Media that are gone or damaged, and those beyond the time.
 
 
-def make_thumbnails(media: Iterable[str], most: int = MOST) -> Thumbnails:
-  """The middle frames of the first `most` media that can be read."""
+def make_thumbnails(media: Iterable[str]) -> Thumbnails:
+  """The middle frames of the first MOST media that can be read."""
   urls: dict[str, str] = {}
   unreadable = []
   deadline = time.monotonic() + MOST_SECONDS
   for medium in dict.fromkeys(media):
-    if len(urls) == most:
+    if len(urls) == MOST:
       break
     if time.monotonic() > deadline:
       unreadable.append(medium)

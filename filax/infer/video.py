@@ -72,25 +72,9 @@ def read_video(
   """
   timeline = (Scene(os.fspath(path)),)
   sampling = dict(name="uniform", frames=frames, phase=phase)
-  return decode_timeline(timeline, sampling, 1, size, limits)
-
-
-def decode_timeline(
-  timeline: Timeline,
-  sampling: Mapping,
-  unit: int,
-  size: int,
-  limits: Limits = LIMITS,
-  resize: str = "squash",
-) -> DecodedVideo:
-  """The frames of a timeline under `sampling` (config.infer.sampling).
-
-  Their number is a multiple of `unit`. Raises MediaError for bad media, ValueError for an invalid
-  sampling.
-  """
   extent = timeline_extent(timeline, limits, sampling)
-  count = count_frames(sampling, extent, unit)
-  return decode_extent(timeline, extent, count, sampling, size, limits, resize)
+  count = count_frames(sampling, extent, unit=1)
+  return decode_extent(timeline, extent, count, sampling, size, limits)
 
 
 def decode_extent(

@@ -161,15 +161,6 @@ def merge_kernel(kernel, a, b, scale):
   return merged.astype(kernel.dtype)
 
 
-def merge_leaves(leaves: Leaves) -> dict[str, Any]:
-  """Leaves by path, adapters merged into their kernels and removed."""
-  merged = {path: leaf for path, leaf in leaves.items() if not is_adapter(path)}
-  for kernel in adapted_kernels(leaves):
-    a, b, scale = (leaves[adapter_name(kernel, name)] for name in NAMES)
-    merged[kernel] = merge_kernel(leaves[kernel], a, b, scale)
-  return merged
-
-
 @contextlib.contextmanager
 def input_dropout(rate: float) -> Iterator[None]:
   """Adapters traced inside this context drop a share of their inputs.

@@ -311,4 +311,3 @@ BEGIN = CountedProgram("first token", begin_rows, static_argnames="greedy", dona
 OPEN = CountedProgram("rows", open_rows, static_argnames=("rows", "vocab"))
 ENLARGE = CountedProgram("rows", enlarge_rows, static_argnames="rows")
 SHRINK = CountedProgram("rows", shrink_rows)
-PROGRAMS = (BEGIN, OPEN, ENLARGE, SHRINK, decoding.DECODE)

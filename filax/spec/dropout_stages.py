@@ -241,17 +241,3 @@ def query_positions(supervised: np.ndarray) -> np.ndarray:
   """
   supervised = np.asarray(supervised, bool)
   return np.flatnonzero(supervised[1:] & ~supervised[:-1]).astype(np.int32)
-
-
-def uniform_picks(count: int, picks: int) -> np.ndarray:
-  """`picks` evenly spaced places of `count`, i64 [picks].
-
-  They are those of torch's integer linspace, computed in float64.
-  """
-  if picks < 2:
-    return np.zeros(picks, np.int64)
-  i = np.arange(picks)
-  step = (count - 1) / (picks - 1)
-  from_start = np.trunc(i * step)
-  from_end = np.trunc((count - 1) - step * (picks - 1 - i))
-  return np.where(i < picks // 2, from_start, from_end).astype(np.int64)

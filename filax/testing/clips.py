@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 import os
 import pathlib
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
 from PIL import Image
+
+from data_pipelines.media.frames import walk
+from data_pipelines.media.open import Media
 
 BITS = 8
 BACKGROUND = (70, 90, 50)
@@ -57,6 +60,15 @@ def read_number(picture: np.ndarray) -> int:
 def read_numbers(frames: np.ndarray) -> list[int]:
   """The numbers of frames [T h w 3]."""
   return [read_number(frame) for frame in frames]
+
+
+def read_all(media: Media, size: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+  """All frames of a medium, and their times.
+
+  Frames are uint8 [n size size 3], times float64 [n].
+  """
+  seconds, frames = zip(*walk(media, size, **options), strict=True)
+  return np.stack(frames), np.asarray(seconds, np.float64)
 
 
 def write_video(

@@ -2,12 +2,14 @@
 """Draws depend on names alone."""
 
 import collections
+import json
 
-from data_pipelines.manifest.report import ManifestReport
+import pytest
+
+from data_pipelines.manifest.reader import RecordError
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis import draw
-from data_pipelines.synthesis.track import Event, Part, Track, read_track_file, track_record
-from filax.testing import manifests
+from data_pipelines.synthesis.track import Event, Part, Track, parse_track, track_record
 
 
 def test_draws_are_those_of_any_machine():
@@ -21,20 +23,13 @@ def test_draws_are_even():
   assert 0.49 < sum(draw.unit(1, "u", number) for number in range(4000)) / 4000 < 0.51
 
 
-def test_tracks_come_back_from_their_file(tmp_path):
+def test_tracks_come_back_from_their_records():
   event = Event(0.0, 2.0, "A man opens a door.", "open a door", "kitchen")
   track = Track("k", (Scene("a.mp4"),), 10.0, (event,), (Part(0.0, 4.0, "In.", 0, 1),), "s", "x")
-  path = manifests.write_manifest(tmp_path / "t.json", [track_record(track), dict(key="k")])
-  report = ManifestReport()
-  assert list(read_track_file(path, report)) == [track]
-  assert len(report.bad) == 1 and "is not a track" in str(report.bad[0])
-
-
-def test_drawn_places_are_a_permutation_that_depends_on_names_alone():
-  places = draw.drawn_places(50, 42, "spans", "video")
-  assert sorted(places) == list(range(50))
-  assert places == draw.drawn_places(50, 42, "spans", "video")
-  assert places != draw.drawn_places(50, 42, "spans", "other")
+  record = json.loads(json.dumps(track_record(track)))
+  assert parse_track(record) == track
+  with pytest.raises(RecordError, match="is not a track"):
+    parse_track(dict(key="k"))
 
 
 def test_draws_of_one_name_are_the_same_again_and_even():

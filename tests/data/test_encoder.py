@@ -8,7 +8,6 @@ import av
 import numpy as np
 import pytest
 
-from data_pipelines.media import frames as video
 from data_pipelines.media.encoder import write_h264
 from data_pipelines.synthesis import toy
 from filax.testing import clips
@@ -24,7 +23,7 @@ def drawings(count: int) -> list[np.ndarray]:
 def test_frames_are_shown_at_their_times(fps):
   file = io.BytesIO()
   write_h264(file, drawings(12), fps, SHARP)
-  frames, seconds = video.read_all(file.getvalue(), 32)
+  frames, seconds = clips.read_all(file.getvalue(), 32)
   assert clips.read_numbers(frames) == list(range(12))
   np.testing.assert_allclose(seconds, np.arange(12) / fps, atol=1e-3)
 

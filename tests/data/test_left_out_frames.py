@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from data_pipelines.media import decoder, encoder, reader
-from data_pipelines.media.frames import read_all, read_frames
+from data_pipelines.media.frames import read_frames
+from filax.testing import clips
 
 FPS = 10
 
@@ -26,7 +27,7 @@ def video(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def all_frames(video):
-  frames, _ = read_all(video, 32)
+  frames, _ = clips.read_all(video, 32)
   return frames
 
 

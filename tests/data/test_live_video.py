@@ -46,17 +46,6 @@ def test_a_file_plays_in_its_time(tmp_path):
   assert time.monotonic() - begin >= seconds[-1] / 4
 
 
-def test_stop_ends_a_wait(tmp_path):
-  path = clips.write_video(tmp_path / "a.mp4", 40, 1)
-  video = LiveVideo(path, 32, speed=0.01)
-  frames = video.frames()
-  next(frames)
-  threading.Timer(0.1, video.stop_playing).start()
-  begin = time.monotonic()
-  assert list(frames) == []
-  assert time.monotonic() - begin < 5
-
-
 def test_what_comes_before_damage_is_seen(tmp_path):
   path = clips.write_corrupt(tmp_path / "a.mp4")
   seen = []

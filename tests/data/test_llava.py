@@ -372,12 +372,3 @@ def test_random_is_seeded_and_ordered():
 def test_unknown_strategies(strategy):
   with pytest.raises(ValueError, match=r"config\.data\.train"):
     select_records(10, strategy)
-
-
-def test_load_takes_a_part(tmp_path):
-  path = manifests.write_manifest(
-    tmp_path / "m.json", [manifests.question_record(id=i) for i in range(20)] + [3]
-  )
-  report = llava.ManifestReport()
-  assert [s.id for s in llava.load_manifest(path, "end:3", report=report)] == ["18", "19"]
-  assert (report.samples, len(report.bad)) == (2, 1)

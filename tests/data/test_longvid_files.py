@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from data_pipelines.manifest.llava import load_manifest
+from data_pipelines.manifest.llava import read_manifest
 from data_pipelines.manifest.reader import ManifestReport
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis import splits
@@ -120,7 +120,7 @@ def test_another_recipe_is_refused(inputs, written):
 def test_training_reads_every_record(written):
   for path in sorted(written.glob("train-*.jsonl")):
     report = ManifestReport()
-    samples = load_manifest(path, report=report)
+    samples = list(read_manifest(path, report=report))
     assert not report.bad
     assert len(samples) == report.samples > 0
 

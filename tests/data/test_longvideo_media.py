@@ -11,9 +11,9 @@ import pytest
 
 from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.media.encoder import write_h264
-from data_pipelines.media.frames import probe, read_all
+from data_pipelines.media.frames import probe
 from filax.cli.data import main
-from filax.testing import corpora
+from filax.testing import clips, corpora
 
 COLOURS = dict(red=(200, 30, 30), green=(30, 160, 30), blue=(30, 30, 200), white=(230, 230, 230))
 LINE = re.compile(r"(\d+) - (\d+) seconds: The whole screen is (\w+) .*")
@@ -103,7 +103,7 @@ def test_the_prompts_duration_is_that_of_the_scenes(media, out):
 
 def test_a_rendered_video_shows_the_same(out):
   for record in read_records(out)[:2]:
-    frames, times = read_all(out / "rendered" / f"{record['id']}.mp4", 32)
+    frames, times = clips.read_all(out / "rendered" / f"{record['id']}.mp4", 32)
     checked = 0
     for second, frame in zip(times, frames, strict=True):
       colour = expected_colour(record, second)

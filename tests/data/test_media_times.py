@@ -203,7 +203,7 @@ def case(request, tmp_path_factory):
 
 def test_every_frame_is_shown_at_its_time(case):
   _, path, numbers, seconds = case
-  frames, ours = video.read_all(path, odd.SIDE)
+  frames, ours = clips.read_all(path, odd.SIDE)
   assert clips.read_numbers(frames) == numbers.tolist()
   np.testing.assert_allclose(ours, seconds, atol=1.1e-3)
   rng = np.random.default_rng(0)
@@ -233,7 +233,7 @@ def test_the_probe_knows_what_is_shown(case):
 def test_ffmpeg_shows_the_same(case):
   _, path, _, _ = case
   expected, seconds = ffmpeg_reference.shown(path, odd.SIDE)
-  frames, ours = video.read_all(path, odd.SIDE)
+  frames, ours = clips.read_all(path, odd.SIDE)
   assert len(frames) == len(expected)
   np.testing.assert_allclose(ours, seconds, atol=2e-3)
   assert np.abs(frames.astype(int) - expected).mean() < 3
@@ -261,9 +261,9 @@ ORIENTATIONS = {
 @pytest.mark.parametrize("matrix", ORIENTATIONS)
 def test_frames_are_turned_and_mirrored(matrix, tmp_path):
   turns, mirrored = ORIENTATIONS[matrix]
-  upright = video.read_all(odd.encode(tmp_path / "plain.mp4", count=5), odd.SIDE)[0]
+  upright = clips.read_all(odd.encode(tmp_path / "plain.mp4", count=5), odd.SIDE)[0]
   path = odd.turned(tmp_path / "turned.mp4", matrix)
-  frames, _ = video.read_all(path, odd.SIDE)
+  frames, _ = clips.read_all(path, odd.SIDE)
   expected = upright[:, :, ::-1] if mirrored else upright
   np.testing.assert_array_equal(frames, np.rot90(expected, turns, axes=(1, 2)))
   facts = video.probe(path)
@@ -302,7 +302,7 @@ def test_real_files_agree_with_their_lists():
   path = pathlib.Path(data, "videos/torchcodec/nasa_13013.mp4")
   listed = json.loads(path.with_name(path.name + ".stream3.all_frames_info.json").read_text())
   seconds = np.array([float(frame["pts_time"]) for frame in listed])
-  _, ours = video.read_all(str(path), 32)
+  _, ours = clips.read_all(str(path), 32)
   np.testing.assert_allclose(ours, seconds - seconds[0], atol=1e-5)
   facts = video.probe(str(path))
   assert (facts.frames, facts.width, facts.height) == (390, 480, 270)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines.manifest.llava import load_manifest
+from data_pipelines.manifest.llava import read_manifest
 from data_pipelines.media.frames import read_timeline
 from data_pipelines.synthesis.needle import card_of, draw_card, split_of
 from data_pipelines.synthesis.needle_sets import NeedleSetOptions, write_needles
@@ -38,7 +38,7 @@ def cards(path):
 
 
 def test_records_are_read_as_training_reads_them(folder):
-  samples = load_manifest(folder / TRAIN)
+  samples = list(read_manifest(folder / TRAIN))
   assert len(samples) == SMALL.count
   assert {sample.kind for sample in samples} == {"needle", "needle_chain"}
 
@@ -65,7 +65,7 @@ def test_a_video_lasts_as_long_as_its_haystack_and_cards(folder):
 
 def test_the_card_is_seen_where_the_record_places_it(folder):
   record = next(row for row in read(folder / TRAIN) if row["kind"] == "needle")
-  sample = next(row for row in load_manifest(folder / TRAIN) if row.id == record["id"])
+  sample = next(row for row in read_manifest(folder / TRAIN) if row.id == record["id"])
   (still,) = [scene for scene in record["scenes"] if scene["kind"] == "still"]
   times = np.array([still["at"] + 1.0])
   picture = read_timeline(sample.media[0], times, 48)[0][0]

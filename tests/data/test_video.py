@@ -82,7 +82,7 @@ def test_a_jump_shows_what_reading_through_shows(encoding, tmp_path):
   path = clips.write_video(tmp_path / f"clip.{extension}", 90, gop=8, codec=codec, options=options)
   if encoding == "fragments":
     path = fragmented(path, tmp_path / "fragments.mp4")
-  frames, seconds = video.read_all(path, SIZE)
+  frames, seconds = clips.read_all(path, SIZE)
   assert clips.read_numbers(frames) == list(range(90))
   rng = np.random.default_rng(0)
   for _ in range(4):
@@ -278,7 +278,7 @@ def test_random_damage_is_found(tmp_path):
     place = rng.integers(begin + 700, len(data) - 20)  # Behind the encoder's own remarks.
     damaged = data[:place] + rng.bytes(16) + data[place + 16 :]
     try:
-      frames, _ = video.read_all(damaged, SIZE)
+      frames, _ = clips.read_all(damaged, SIZE)
     except video.MediaError:
       raised += 1
     else:
@@ -316,7 +316,7 @@ def test_budgets(clip):
   with pytest.raises(video.MediaError, match=r"config\.data\.decode_seconds"):
     video.read_frames(clip, [5.9], SIZE, limits=video.Limits(decode_seconds=0))
   with pytest.raises(video.MediaError, match="more than 10 packets"):
-    video.read_all(clip, SIZE, limits=video.Limits(packets=10))
+    clips.read_all(clip, SIZE, limits=video.Limits(packets=10))
   assert "packets" in video.probe(clip, video.Limits(packets=0)).error
 
 

@@ -12,6 +12,7 @@ from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.models import adapted, components, lora, quantised
 from filax.parallel import rules
 from filax.testing import row_source
+from tests.models.merged_leaves import merge_leaves
 
 RANKS = (("^llm/", 4), ("", 2))
 
@@ -96,7 +97,7 @@ def test_at_first_nothing_changes_compiled(hidden, params, adapters):
 
 def test_merged_is_unmerged(hidden, params, adapters):
   leaves = params | moved(adapters)
-  merged = hidden(lora.merge_leaves(leaves))
+  merged = hidden(merge_leaves(leaves))
   apart = hidden(leaves)
   np.testing.assert_allclose(apart, merged, atol=1e-5)
   assert abs(apart - hidden(params)).max() > 0.1
@@ -114,7 +115,7 @@ def test_prefill_and_decoding_have_them_too(model, params, adapters):
     states, _ = model.apply(variables, tokens, tokens, cache, method="extend")
     return states
 
-  np.testing.assert_allclose(read(leaves), read(lora.merge_leaves(leaves)), atol=1e-5)
+  np.testing.assert_allclose(read(leaves), read(merge_leaves(leaves)), atol=1e-5)
   assert abs(read(leaves) - read(params)).max() > 0.1
 
 

@@ -136,6 +136,7 @@ def test_selection_keeps_the_same_places_as_each_sample_alone(ratio):
 
 @pytest.mark.parametrize("ratio", [1.0, 0.75, 0.5, 0.1])
 def test_uniform_keeps_the_places_of_torchs_linspace(ratio):
+  torch = pytest.importorskip("torch")
   row = places((((3, 55, 2), ()), ((0, 63, 1), ()), ((4, 1, 2), ()), ((2, 0, 1), ())), length=140)
   counts = [55, 63, 1, 0]
   keep = np.asarray([int(n * ratio) for n in counts])
@@ -143,7 +144,8 @@ def test_uniform_keeps_the_places_of_torchs_linspace(ratio):
   for n, count in enumerate(counts):
     inside = members(row, n + 1)
     visual = np.asarray(row.visual[0, inside])
-    picks = np.flatnonzero(visual)[dropout_stages.uniform_picks(count, keep[n])]
+    picked = torch.linspace(0, count - 1, int(keep[n]), dtype=torch.long).numpy()
+    picks = np.flatnonzero(visual)[picked]
     expected = np.sort(np.concatenate([np.flatnonzero(~visual), picks]))
     np.testing.assert_array_equal(np.flatnonzero(kept[0, inside]), expected)
 

@@ -12,6 +12,7 @@ from filax.models.components import build_video_lm
 from filax.testing import packed_rows
 from filax.testing.random_parameters import random_parameters
 from filax.train import step
+from tests.models.merged_leaves import merge_leaves
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def test_losses_are_those_of_merged_kernels(model, batch, leaves):
   loss = jax.jit(step.make_loss(model, chunk=16))
   key = jax.random.key(0)
   apart, _ = loss(unflatten_tree(leaves), batch, key)
-  merged, _ = loss(unflatten_tree(lora.merge_leaves(leaves)), batch, key)
+  merged, _ = loss(unflatten_tree(merge_leaves(leaves)), batch, key)
   np.testing.assert_allclose(apart, merged, rtol=1e-5)
   base = {path: x for path, x in leaves.items() if not lora.is_adapter(path)}
   without, _ = loss(unflatten_tree(base), batch, key)

@@ -83,25 +83,23 @@ class AttackResult:
         yield f"  {score.attack:<28} {score.score:>7.1%} {score.applies:>8}{mark}"
 
 
-def attack_pool(pool: BlindPool, margin: float = MARGIN) -> AttackResult:
+def attack_pool(pool: BlindPool) -> AttackResult:
   """Attacks the questions of every task and source.
 
-  An attack succeeds above chance + the larger of 3 sigma and `margin`.
+  An attack succeeds above chance + the larger of 3 sigma and MARGIN.
   """
   groups = []
   for (task, source), questions in pool.groups().items():
-    groups.append(attack_questions(task, source, questions, margin))
+    groups.append(attack_questions(task, source, questions))
   return AttackResult(groups)
 
 
-def attack_questions(
-  task: str, source: str, questions: Sequence[BlindQuestion], margin: float = MARGIN
-) -> AttackedGroup:
+def attack_questions(task: str, source: str, questions: Sequence[BlindQuestion]) -> AttackedGroup:
   """Attacks the questions of one group."""
   chances = np.array([1 / len(question.options) for question in questions])
   chance = float(chances.mean())
   sigmas = _SIGMAS * math.sqrt(float((chances * (1 - chances)).sum())) / len(questions)
-  limit = chance + max(sigmas, margin)
+  limit = chance + max(sigmas, MARGIN)
   scores = []
   for name, preferences in _all_preferences(questions):
     applies = sum(numbers is not None for numbers in preferences)

@@ -39,7 +39,6 @@ _WAIT_SECONDS = 60.0  # For another run that writes.
 _MOST_LABELS = 6
 _WORDS = range(2, 13)  # The number of words of a label.
 
-Ask = Callable[[str], str]  # A prompt -> the answer. Raises LabelError for a text without one.
 AskAll = Callable[[Sequence[str]], Iterable[tuple[int, str | None]]]
 
 

@@ -77,7 +77,6 @@ def write_longvid(
   *,
   labeller: Labeller | None = None,
   label_model: Mapping[str, Any] | None = None,
-  report: TrackReport | None = None,
   processes: int = 1,
   force: bool = False,
 ) -> LongVidResult:
@@ -87,7 +86,7 @@ def write_longvid(
   folder that holds anything else and for sources without a usable track, ManifestError for
   unreadable files.
   """
-  report = report or TrackReport()
+  report = TrackReport()
   recipe = _recipe(inputs, options, label_model)
   with shards.open_output(out, recipe, force) as output:
     root = common_root(entry.media_root for entry in inputs)

@@ -18,19 +18,20 @@ from data_pipelines.synthesis.world.world_files import WORLD, read_truth
 from filax import files
 
 SHEET = "sheet.png"
+_VIDEOS = 4
 _PICTURES = 3  # Neighbouring frames of a scene: they show whether a shape moves.
 _LINES = 8  # Lines of questions below a video.
 _LINE_WIDTH = 150  # Characters.
 
 
-def write_sheet(folder: str | pathlib.Path, videos: int = 4) -> pathlib.Path:
+def write_sheet(folder: str | pathlib.Path) -> pathlib.Path:
   """Writes sheet.png: a strip of scenes for each video."""
   folder = pathlib.Path(folder)
   truth = read_truth(folder)
   questions = _questions_by_video(folder)
   side = json.loads((folder / WORLD).read_bytes())["recipe"]["side"]
   path = folder / SHEET
-  content = _draw(folder, dict(list(truth.items())[:videos]), questions, side)
+  content = _draw(folder, dict(list(truth.items())[:_VIDEOS]), questions, side)
   with files.write_atomically(path) as file:
     file.write(content)
   return path

@@ -43,9 +43,8 @@ class TempCompass:
     return named_mean(scores, self.headline)
 
 
-def labelled_letter(text: str, options: Sequence[str] = ()) -> str | None:
+def labelled_letter(text: str) -> str | None:
   """The letter of "A", "A. text" or "A) text"."""
-  del options
   if not text.startswith(("A", "B", "C", "D")):
     return None
   if text[1:2] not in ("", ".", ")"):

@@ -115,7 +115,6 @@ class NeedleVisuals:
   grey: np.ndarray  # The rows of one grey clip.
   end: np.ndarray  # The newline after a whole video, or nothing.
   layout: VisualLayout
-  needle_frames: int  # Frames of a needle clip.
   real_frames: int  # Different frames of the haystack.
 
   def place(self, frames: int) -> int:
@@ -157,7 +156,6 @@ def encode_visuals(
       np.int32,
     ),
     layout=layout,
-    needle_frames=unit,
     real_frames=real_frames,
   )
 

@@ -26,7 +26,7 @@ class PageExample:
     return self.path.name
 
 
-def find_examples(checkpoint: str, most: int = MOST) -> list[PageExample]:
+def find_examples(checkpoint: str) -> list[PageExample]:
   """Questions about different videos of the demo; [] without a corpus.
 
   The corpus is looked for in the folders above the checkpoint.
@@ -37,11 +37,11 @@ def find_examples(checkpoint: str, most: int = MOST) -> list[PageExample]:
   for parent in list(folder.parents)[:PARENTS]:
     corpus = parent / CORPUS
     if (corpus / MANIFEST).is_file():
-      return _read_examples(corpus, most)
+      return _read_examples(corpus)
   return []
 
 
-def _read_examples(corpus: pathlib.Path, most: int) -> list[PageExample]:
+def _read_examples(corpus: pathlib.Path) -> list[PageExample]:
   """The first question of each kind that is asked about another video."""
   try:
     records = json.loads((corpus / MANIFEST).read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ def _read_examples(corpus: pathlib.Path, most: int) -> list[PageExample]:
       continue
     paths.add(example.path)
     examples.append(example)
-    if len(examples) == most:
+    if len(examples) == MOST:
       break
   return examples
 
