@@ -9,6 +9,7 @@ heads are one axis of layers apart, since XLA's CPU backend copies the cache to 
 row between the write and the product.
 """
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -52,17 +53,11 @@ class Cache:
 
   def repeated(self, times: int) -> "Cache":
     """The cache with every row `times` times, one after another."""
-    batch = self.length.shape[0]
 
-    def repeat(x):
-      if x.ndim == 5:
-        return jnp.repeat(x, times, axis=1)
-      by_row = x.reshape(batch, -1, *x.shape[1:])  # Rows and heads are one axis.
-      return jnp.repeat(by_row, times, axis=0).reshape(-1, *x.shape[1:])
+    def repeat(x, axis: int):
+      return jnp.repeat(x, times, axis=axis)
 
-    return Cache(
-      jax.tree.map(repeat, self.k), jax.tree.map(repeat, self.v), jnp.repeat(self.length, times)
-    )
+    return self._with_changed_rows(repeat, jnp.repeat(self.length, times))
 
   def with_row(self, row: Int[Array, ""], other: "Cache") -> "Cache":
     """The cache with another one's only row in `row`.
@@ -84,33 +79,36 @@ class Cache:
 
   def with_rows(self, rows: int) -> "Cache":
     """The cache with empty rows after its own, `rows` together."""
-    batch = self.length.shape[0]
+    added = (0, rows - self.length.shape[0])
 
-    def enlarge(x):
-      axis = 1 if x.ndim == 5 else 0
+    def enlarge(x, axis: int):
       widths = [(0, 0)] * x.ndim
-      widths[axis] = (0, x.shape[axis] // batch * (rows - batch))
+      widths[axis] = added
       return jnp.pad(x, widths)
 
-    return Cache(
-      jax.tree.map(enlarge, self.k),
-      jax.tree.map(enlarge, self.v),
-      jnp.pad(self.length, (0, rows - batch)),
-    )
+    return self._with_changed_rows(enlarge, jnp.pad(self.length, added))
 
   def at_rows(self, rows: Int[Array, "count"]) -> "Cache":
     """The cache of some of its rows, in this order."""
+
+    def pick(x, axis: int):
+      return jnp.take(x, rows, axis=axis)
+
+    return self._with_changed_rows(pick, self.length[rows])
+
+  def _with_changed_rows(
+    self, change: Callable[[Array, int], Array], length: Int[Array, "count"]
+  ) -> "Cache":
+    """The cache after change(keys or values, axis of the rows)."""
     batch = self.length.shape[0]
 
-    def pick_rows(x):
+    def change_layers(x):
       if x.ndim == 5:
-        return jnp.take(x, rows, axis=1)
+        return change(x, 1)
       by_row = x.reshape(batch, -1, *x.shape[1:])  # Rows and heads are one axis.
-      return jnp.take(by_row, rows, axis=0).reshape(-1, *x.shape[1:])
+      return change(by_row, 0).reshape(-1, *x.shape[1:])
 
-    return Cache(
-      jax.tree.map(pick_rows, self.k), jax.tree.map(pick_rows, self.v), self.length[rows]
-    )
+    return Cache(jax.tree.map(change_layers, self.k), jax.tree.map(change_layers, self.v), length)
 
 
 @struct.dataclass

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from filax.models import lora, quantised
+from filax.ops.attention import bidirectional
 from filax.ops.gelu import gelu
 from filax.ops.lookup import lookup
 from filax.parallel.rules import constrain
@@ -180,6 +181,37 @@ class VisionMLP(nn.Module):
     h = nn.gelu(h, approximate=True) if self.tanh else gelu(h)
     h = constrain(h, "frames - mlp")
     return Dense(x.shape[-1], name="fc2", **types)(h)
+
+
+class VisionAttention(nn.Module):
+  """Full attention of a vision tower.
+
+  x [B N E] -> [B N E]. The N tokens are the patches of a frame, or of all frames of a clip.
+  """
+
+  heads: int
+  attend: str = "auto"  # A name in filax.ops.attention.bidirectional.KERNELS.
+  key_bias: bool = True
+  out: str = "out_proj"  # The name of the output projection.
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
+    types = dict(kernel_init=XAVIER, **float_types(self))
+    width = x.shape[-1]
+    split = (self.heads, width // self.heads)
+    q = constrain(Dense(split, name="q_proj", **types)(x), "frames - heads -")
+    k = Dense(split, use_bias=self.key_bias, name="k_proj", **types)(x)
+    k = constrain(k, "frames - heads -")
+    v = constrain(Dense(split, name="v_proj", **types)(x), "frames - heads -")
+    q = checkpoint_name(q, "query")
+    k = checkpoint_name(k, "key")
+    v = checkpoint_name(v, "value")
+    o = bidirectional.attention_kernel(self.attend)(q, k, v)
+    o = constrain(o, "frames - heads -")
+    o = checkpoint_name(o, "attn")
+    return Dense(width, axis=(-2, -1), name=self.out, **types)(o)
 
 
 class PatchEmbed(nn.Module):

@@ -14,10 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from filax.models.layers import (
-  XAVIER,
-  Dense,
   LayerNorm,
   PatchEmbed,
+  VisionAttention,
   VisionMLP,
   check_size,
   float_types,
@@ -25,36 +24,7 @@ from filax.models.layers import (
 )
 from filax.models.roles import PatchEncoder
 from filax.models.stack import Stack
-from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
-
-
-class SiglipAttention(nn.Module):
-  """Full attention within a frame.
-
-  x [B N E] -> [B N E].
-  """
-
-  heads: int
-  attend: str = "auto"
-  dtype: Any = "float32"
-  param_dtype: Any = "float32"
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(kernel_init=XAVIER, **float_types(self))
-    width = x.shape[-1]
-    split = (self.heads, width // self.heads)
-    q = constrain(Dense(split, name="q_proj", **types)(x), "frames - heads -")
-    k = constrain(Dense(split, name="k_proj", **types)(x), "frames - heads -")
-    v = constrain(Dense(split, name="v_proj", **types)(x), "frames - heads -")
-    q = checkpoint_name(q, "query")
-    k = checkpoint_name(k, "key")
-    v = checkpoint_name(v, "value")
-    o = bidirectional.attention_kernel(self.attend)(q, k, v)
-    o = constrain(o, "frames - heads -")
-    o = checkpoint_name(o, "attn")
-    return Dense(width, axis=(-2, -1), name="out_proj", **types)(o)
 
 
 class SiglipBlock(nn.Module):
@@ -74,7 +44,7 @@ class SiglipBlock(nn.Module):
   def __call__(self, x: Float[Array, "B N E"], cache=None):
     types = float_types(self)
     h = LayerNorm(self.eps, name="layer_norm1", **types)(x)
-    x = x + SiglipAttention(self.heads, self.attend, name="self_attn", **types)(h)
+    x = x + VisionAttention(self.heads, self.attend, name="self_attn", **types)(h)
     x = checkpoint_name(x, "middle")
     h = LayerNorm(self.eps, name="layer_norm2", **types)(x)
     x = x + VisionMLP(self.mlp, tanh=True, name="mlp", **types)(h)

@@ -21,10 +21,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from filax.models.layers import (
-  XAVIER,
-  Dense,
   LayerNorm,
   PatchEmbed,
+  VisionAttention,
   VisionMLP,
   check_size,
   float_types,
@@ -32,40 +31,11 @@ from filax.models.layers import (
 )
 from filax.models.roles import PatchEncoder
 from filax.models.stack import Stack
-from filax.ops.attention import bidirectional
 from filax.ops.position_table import position_table
 from filax.parallel.rules import constrain
 
 MEAN = (0.485, 0.456, 0.406)  # MEAN and STD are those of ImageNet.
 STD = (0.229, 0.224, 0.225)
-
-
-class UmtAttention(nn.Module):
-  """Full attention within a clip.
-
-  x [B N E] -> [B N E]. Keys have no bias.
-  """
-
-  heads: int
-  attend: str = "auto"
-  dtype: Any = "float32"
-  param_dtype: Any = "float32"
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(kernel_init=XAVIER, **float_types(self))
-    width = x.shape[-1]
-    split = (self.heads, width // self.heads)
-    q = constrain(Dense(split, name="q_proj", **types)(x), "frames - heads -")
-    k = constrain(Dense(split, use_bias=False, name="k_proj", **types)(x), "frames - heads -")
-    v = constrain(Dense(split, name="v_proj", **types)(x), "frames - heads -")
-    q = checkpoint_name(q, "query")
-    k = checkpoint_name(k, "key")
-    v = checkpoint_name(v, "value")
-    o = bidirectional.attention_kernel(self.attend)(q, k, v)
-    o = constrain(o, "frames - heads -")
-    o = checkpoint_name(o, "attn")
-    return Dense(width, axis=(-2, -1), name="proj", **types)(o)
 
 
 class UmtBlock(nn.Module):
@@ -84,7 +54,10 @@ class UmtBlock(nn.Module):
   def __call__(self, x: Float[Array, "B N E"], cache=None):
     types = float_types(self)
     h = LayerNorm(1e-6, name="norm1", **types)(x)
-    x = x + UmtAttention(self.heads, self.attend, name="attn", **types)(h)
+    attention = VisionAttention(
+      self.heads, self.attend, key_bias=False, out="proj", name="attn", **types
+    )
+    x = x + attention(h)
     x = checkpoint_name(x, "middle")
     h = LayerNorm(1e-6, name="norm2", **types)(x)
     x = x + VisionMLP(self.mlp, name="mlp", **types)(h)
