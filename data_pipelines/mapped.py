@@ -32,7 +32,6 @@ _META = "meta.json"
 _guard = threading.Lock()
 _locks: dict[str, threading.RLock] = {}
 _depths: dict[str, int] = {}  # Blocks of `one_builder` around one another, by folder.
-_PART = 1 << 20  # Bytes hashed at a time.
 
 
 @contextlib.contextmanager
@@ -201,8 +200,5 @@ def range_starts(counts: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _file_digest(path: pathlib.Path) -> str:
-  digest = hashlib.sha256()
   with open(path, "rb") as file:
-    while part := file.read(_PART):
-      digest.update(part)
-  return digest.hexdigest()
+    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -55,11 +55,11 @@ def conversation_sample(
     if turn.role == "assistant" and not turn.text.strip():
       raise RecordError("has an empty answer")
   return Sample(
-    id=_name(record, "id") or origin,
+    id=record_name(record, "id") or origin,
     turns=tuple(placed),
     media=tuple(media),
     origin=origin,
-    kind=_name(record, "kind"),
+    kind=record_name(record, "kind"),
   )
 
 
@@ -94,7 +94,8 @@ def check_learned(turn: Mapping[str, Any], role: str, where: str) -> None:
       raise RecordError(f"has {where} with {key} {excerpt(turn[key])}, which is not read")
 
 
-def _name(record: Mapping[str, Any], key: str) -> str:
+def record_name(record: Mapping[str, Any], key: str) -> str:
+  """`id` or `kind` of a record; "" if absent (0 is valid)."""
   value = record.get(key)
   if value in (None, [], {}):
     return ""
@@ -112,8 +113,8 @@ def image_timeline(value: Any, root: str) -> Timeline:
 def video_timeline(value: Any, root: str) -> Timeline:
   """A video: a path, a list of frames, or an object.
 
-  The object has them and their times.
-  The object is Qwen's: {"video", "video_start", "video_end"}. For frames, or a folder of frames,
+  An object holds one of the two and its times, as Qwen's {"video", "video_start", "video_end"}. For
+  frames, or a folder of frames,
   "sample_fps", "raw_fps" or "fps" is their rate. The fps of a file is not read:
   config.data.sampling decides how many frames are taken. Raises RecordError.
   """

@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 from data_pipelines.manifest import placement, shapes
-from data_pipelines.manifest.conversation import check_learned
+from data_pipelines.manifest.conversation import check_learned, record_name
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.llava_media import check_text, media_timelines
 from data_pipelines.manifest.media_keys import MEDIA, check_turn_keys, empty_keys
@@ -90,22 +90,12 @@ def parse_record(
   turns, timelines = placement.place_media(texts, media, report)
   _check_answers(turns)
   return Sample(
-    id=_name(record, "id") or origin,
+    id=record_name(record, "id") or origin,
     turns=turns,
     media=timelines,
     origin=origin,
-    kind=_name(record, "kind"),
+    kind=record_name(record, "kind"),
   )
-
-
-def _name(record: Mapping[str, Any], key: str) -> str:
-  """`id` or `kind` of a record; "" if absent (0 is valid)."""
-  value = record.get(key)
-  if value in (None, [], {}):
-    return ""
-  text = str(value)
-  check_text(text, key)
-  return text
 
 
 def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple[str, str]]:

@@ -28,7 +28,6 @@ _LINES = json.JSONEncoder(
 )
 RECIPE = "recipe.json"
 _DONE = "done"  # The folder of completion marks.
-_PART = 1 << 20  # Bytes hashed at a time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,13 +149,15 @@ def input_facts(paths: Iterable[str | os.PathLike]) -> list[dict[str, Any]]:
 
 
 def _file_facts(path: str | os.PathLike) -> dict[str, Any]:
-  digest = hashlib.sha256()
-  size = 0
+  size, sha256 = file_digest(path)
+  return {"name": os.path.basename(path), "bytes": size, "sha256": sha256}
+
+
+def file_digest(path: str | os.PathLike) -> tuple[int, str]:
+  """(bytes, sha256) of a file."""
   with open(path, "rb") as file:
-    while part := file.read(_PART):
-      digest.update(part)
-      size += len(part)
-  return {"name": os.path.basename(path), "bytes": size, "sha256": digest.hexdigest()}
+    digest = hashlib.file_digest(file, "sha256")
+    return file.tell(), digest.hexdigest()
 
 
 def _name_and_digest(facts: Mapping[str, Any]) -> tuple[str, str]:

@@ -67,9 +67,13 @@ class JsonWriter:
 
   def add_record(self, record: Record, extra: Record) -> None:
     text = json.dumps({**extra, **record}, ensure_ascii=False)
-    before = "" if self._lines else ",\n" if self._count else "[\n"
-    after = "\n" if self._lines else ""
-    self._file.write(f"{before}{text}{after}".encode())
+    if self._lines:
+      text += "\n"
+    elif self._count:
+      text = f",\n{text}"
+    else:
+      text = f"[\n{text}"
+    self._file.write(text.encode())
     self._count += 1
 
   def write_end(self) -> None:

@@ -48,7 +48,13 @@ def add_longvid_options(parser: argparse.ArgumentParser) -> None:
     default=0,
     help="most training questions per task [0: all]",
   )
-  add("--held-out", type=_share, default=0.02, metavar="SHARE", help="share of source videos [2%%]")
+  add(
+    "--held-out",
+    type=options.share,
+    default=0.02,
+    metavar="SHARE",
+    help="share of source videos [2%%]",
+  )
   add("--exclude-ids", nargs="+", default=[], metavar="FILE", help="lists of videos to leave out")
   add("--dump-tracks", action="store_true", help="write the labelled tracks only")
   add("--shards", type=options.whole_number(1, 4096), default=64, help="number of files [64]")
@@ -235,14 +241,3 @@ def _lines(result) -> list[str]:
     lines.append(f"{counts['bad_records']} records were left out: see {result.out / 'bad.txt'}.")
   lines.append(f"Wrote {result.out}.")
   return lines
-
-
-def _share(text: str) -> float:
-  """Parses 2% or 0.02."""
-  try:
-    share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
-  except ValueError:
-    share = -1.0
-  if not 0 <= share < 1:
-    raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 2%.")
-  return share

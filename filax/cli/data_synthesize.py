@@ -63,7 +63,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     default="keep",
     help='"The video begins" or "This scene"',
   )
-  add("--held-out", type=_share, default=0.02, metavar="SHARE", help="share of source videos [2%%]")
+  add(
+    "--held-out",
+    type=options.share,
+    default=0.02,
+    metavar="SHARE",
+    help="share of source videos [2%%]",
+  )
   add("--exclude-ids", nargs="+", default=[], metavar="FILE", help="lists of videos to leave out")
   add("--durations", default="", metavar="FILE|probe", help="lengths, for records without one")
   add("--seed", type=options.whole_number(0), default=42)
@@ -178,14 +184,3 @@ def _minutes(text: str) -> tuple[float, float]:
   if not 0 < low < high < 24 * 60:
     raise argparse.ArgumentTypeError(f"{text!r} is not a range of minutes such as 5:30.")
   return low, high
-
-
-def _share(text: str) -> float:
-  """Parses 2% or 0.02."""
-  try:
-    share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
-  except ValueError:
-    share = -1.0
-  if not 0 <= share < 1:
-    raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 2%.")
-  return share

@@ -110,6 +110,17 @@ def whole_numbers(low: int) -> Callable[[str], tuple[int, ...]]:
   return parse
 
 
+def share(text: str) -> float:
+  """An argparse type: a share from 0 to below 1, such as 2% or 0.02."""
+  try:
+    value = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+  except ValueError:
+    value = -1.0
+  if not 0 <= value < 1:
+    raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 2%.")
+  return value
+
+
 def _number(kind: type, setting: setting_kinds.Setting) -> Callable:
   """An argparse type: an int or float that fits `setting`."""
 

@@ -14,7 +14,8 @@ import pytest
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.quarantine import read_quarantine
 from data_pipelines.synthesis import caption_templates, splits
-from data_pipelines.synthesis.clip_table import LengthRules, read_durations
+from data_pipelines.synthesis.clip_table import LengthRules
+from data_pipelines.synthesis.durations import read_durations
 from data_pipelines.synthesis.longvideo_plan import (
   Candidates,
   LengthLaw,

@@ -15,7 +15,7 @@ from data_pipelines.synthesis.blind.learned import (
   text_features,
   word_preferences,
 )
-from data_pipelines.synthesis.blind.preferences import RULES, Preferences, letter_rules
+from data_pipelines.synthesis.blind.preferences import RULES, Preferences, letter_rules, opposite
 from data_pipelines.synthesis.verify.blind_pool import BlindPool, BlindQuestion
 
 MARGIN = 0.1  # A score may exceed chance by this, or by 3 sigma if that is more.
@@ -123,12 +123,8 @@ def _all_preferences(
   for name, features in (("order by words", text_features), ("order by affixes", affix_features)):
     preferences = order_preferences(questions, features)
     yield name, preferences
-    yield f"against {name}", [_opposite(numbers) for numbers in preferences]
+    yield f"against {name}", [opposite(numbers) for numbers in preferences]
   yield "time by words", span_preferences(questions)
-
-
-def _opposite(preferences: Preferences) -> Preferences:
-  return None if preferences is None else [-number for number in preferences]
 
 
 def _points(question: BlindQuestion, preferences: Preferences) -> float:

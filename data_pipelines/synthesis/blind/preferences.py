@@ -87,7 +87,7 @@ def like_stem(question: BlindQuestion) -> Preferences:
 
 def unlike_stem(question: BlindQuestion) -> Preferences:
   """Few shared words with the question."""
-  return _negative(like_stem(question))
+  return opposite(like_stem(question))
 
 
 def central(question: BlindQuestion) -> Preferences:
@@ -106,7 +106,7 @@ def central(question: BlindQuestion) -> Preferences:
 
 def outlying(question: BlindQuestion) -> Preferences:
   """Difference from the other options."""
-  return _negative(central(question))
+  return opposite(central(question))
 
 
 def _mean_agreement(values: Sequence, agreement: Callable) -> list[float]:
@@ -133,7 +133,7 @@ def _concordance(first: Sequence[int], second: Sequence[int]) -> float:
 
 def smallest_number(question: BlindQuestion) -> Preferences:
   """The smallest of the numbers."""
-  return _negative(largest_number(question))
+  return opposite(largest_number(question))
 
 
 def largest_number(question: BlindQuestion) -> Preferences:
@@ -158,7 +158,7 @@ def middle_number(question: BlindQuestion) -> Preferences:
 
 def earliest_span(question: BlindQuestion) -> Preferences:
   """The span that begins first."""
-  return _negative(latest_span(question))
+  return opposite(latest_span(question))
 
 
 def latest_span(question: BlindQuestion) -> Preferences:
@@ -175,7 +175,7 @@ def longest_span(question: BlindQuestion) -> Preferences:
 
 def shortest_span(question: BlindQuestion) -> Preferences:
   """The span that is over first."""
-  return _negative(longest_span(question))
+  return opposite(longest_span(question))
 
 
 def middle_span(question: BlindQuestion) -> Preferences:
@@ -203,10 +203,11 @@ def listing_order(question: BlindQuestion) -> Preferences:
 
 def reversed_listing(question: BlindQuestion) -> Preferences:
   """Disagreement with the order of the list."""
-  return _negative(listing_order(question))
+  return opposite(listing_order(question))
 
 
-def _negative(preferences: Preferences) -> Preferences:
+def opposite(preferences: Preferences) -> Preferences:
+  """The preferences of an attack that prefers what another one avoids."""
   return None if preferences is None else [-number for number in preferences]
 
 

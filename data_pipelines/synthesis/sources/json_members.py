@@ -98,7 +98,8 @@ class _Text:
 
 def _members(text: _Text, name: str, entered: Collection[str], depth: int) -> Iterator[JsonMember]:
   """The members of the object or array that begins here."""
-  closing = "}" if text.read_symbol("{" if depth == 0 else "{[") == "{" else "]"
+  opening = text.read_symbol("{" if depth == 0 else "{[")
+  closing = "}" if opening == "{" else "]"
   if text.peek() == closing:
     text.skip()
     return

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import os
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.reader import manifest_records
-from data_pipelines.manifest.report import ManifestError, RecordError
+from data_pipelines.manifest.report import RecordError
 from data_pipelines.media.probe import probe
 from data_pipelines.synthesis import splits
+from data_pipelines.synthesis.durations import listed_durations
 
 EXTENSIONS = (".mp4", ".webm", ".mkv", ".avi", ".mov")
 
@@ -25,7 +25,7 @@ class MediaFolder:
     self.is_checked = bool(root) and "://" not in root
     self._durations: dict[str, float] = {}
     for path in durations:
-      self._durations.update(_listed_durations(path))
+      self._durations.update(listed_durations(path))
 
   def video(self, stem: str) -> str:
     """The name of a video without its extension, relative to the root.
@@ -89,19 +89,3 @@ def video_key(name: str) -> str:
     return splits.source_key(name)
   except ValueError as error:
     raise RecordError(str(error)) from None
-
-
-def _listed_durations(path: str) -> dict[str, float]:
-  """Medium -> seconds. Raises ManifestError for a bad line."""
-  durations = {}
-  for line, record in manifest_records(path):
-    try:
-      seconds = float(record["duration"])
-      if not 0 <= seconds < 1e9:  # Also rejects NaN.
-        raise ValueError("no number of seconds")
-      durations[str(record["media"])] = seconds
-    except (TypeError, KeyError, ValueError):
-      raise ManifestError(
-        f"{path}:{line}: {excerpt(str(record))} has no media with a duration."
-      ) from None
-  return durations

@@ -14,6 +14,7 @@ from data_pipelines.manifest.llava import parse_record
 from data_pipelines.manifest.reader import RecordError, manifest_records
 from data_pipelines.manifest.report import ManifestReport
 from data_pipelines.sample import Sample
+from data_pipelines.synthesis.shards import file_digest
 from data_pipelines.synthesis.track import Track
 from data_pipelines.synthesis.verify.asked import AskedQuestion, asked_questions, media_key
 from data_pipelines.synthesis.verify.blind_pool import BlindPool
@@ -27,8 +28,6 @@ from data_pipelines.synthesis.verify.record_checks import check_media, check_que
 from data_pipelines.synthesis.verify.shown_span import SLACK, shown_span
 from data_pipelines.synthesis.verify.track_index import TrackIndex
 from data_pipelines.synthesis.verify.verdicts import Verdicts
-
-_PART = 1 << 20  # Bytes hashed at a time.
 
 
 @dataclasses.dataclass
@@ -161,14 +160,3 @@ def id_digest(name: str) -> int:
   """64 bits that stand for an id."""
   data = name.encode("utf-8", "surrogateescape")
   return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
-
-
-def file_digest(path: str) -> tuple[int, str]:
-  """(bytes, sha256) of a file."""
-  digest = hashlib.sha256()
-  size = 0
-  with open(path, "rb") as file:
-    while part := file.read(_PART):
-      digest.update(part)
-      size += len(part)
-  return size, digest.hexdigest()
