@@ -91,7 +91,9 @@ class FailingMetric(ExactMatch):
 METRIC = ExactMatch()
 PROTOCOLS = {
   "official": NamedProtocol(prompt=plain, metric=METRIC, version="1", max_new_tokens=3),
-  "lmms-eval": NamedProtocol(prompt=started, metric=METRIC, version="2", macro=True, note="silent"),
+  "lmms-eval": NamedProtocol(
+    prompt=started, metric=METRIC, version="2", macro=True, note="Silent.", frames="the first 4"
+  ),
   "filax": NamedProtocol(prompt=plain, metric=METRIC),
   "failing": NamedProtocol(prompt=failing, metric=FailingMetric()),
 }

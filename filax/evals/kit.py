@@ -113,6 +113,14 @@ class NamedProtocol:
   deviation: str = ""  # Why no score under it is comparable; "" if nothing is known to differ.
   questions: int | None = None  # Published number, where it differs from the benchmark's.
 
+  @property
+  def report_note(self) -> str:
+    """The note and the frame rule, for the report."""
+    if not self.frames:
+      return self.note
+    rule = f"Frames of the published numbers: {self.frames}."
+    return f"{self.note} {rule}".strip()
+
 
 @dataclasses.dataclass
 class Source:

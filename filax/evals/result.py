@@ -49,7 +49,7 @@ def build_result(
     benchmark=evaluation.name,
     protocol=evaluation.protocol_name,
     protocol_version=protocol.version,
-    note=protocol.note,
+    note=protocol.report_note,
     comparable=False,
     reasons=[],
     metric=protocol.metric.headline,

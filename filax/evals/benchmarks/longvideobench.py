@@ -24,7 +24,7 @@ import numpy as np
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.media.probe import probe
 from data_pipelines.sample import Scene, Turn
-from filax.evals import subtitles
+from filax.evals import published_rules, subtitles
 from filax.evals.annotation_files import (
   Row,
   find_file,
@@ -216,7 +216,7 @@ PROTOCOLS = {
     metric=Choice(prefix_letter),
     version="lmms-eval 0.7.3, longvideobench_val_v",
     max_new_tokens=32,
-    frames="32 even ones from the first to the last (LLaVA-OneVision)",
+    frames=published_rules.LLAVA_FRAMES,
     note=f"Without subtitles. {_GUESSES} FiLA-Video's paper is silent on its prompts.",
   ),
   "lmms-eval-subtitles": NamedProtocol(
@@ -231,9 +231,9 @@ PROTOCOLS = {
   "vcf": NamedProtocol(
     prompt=_vcf_prompt,
     metric=Choice(mmmu_letter),
-    version="VideoChat-Flash 2f8e2f5",
+    version=published_rules.VIDEOCHAT_FLASH,
     max_new_tokens=32,
-    frames="about one a second, 64 to 512",
+    frames=published_rules.VIDEOCHAT_FLASH_FRAMES,
     note=f"With subtitles at up to 512 nominal times. {_GUESSES}",
   ),
   "official": NamedProtocol(

@@ -13,6 +13,7 @@ import functools
 import os
 
 from data_pipelines.sample import Scene
+from filax.evals import published_rules
 from filax.evals.annotation_files import (
   Row,
   find_file,
@@ -196,16 +197,16 @@ PROTOCOLS = {
     metric=Choice(priority_letter),
     version="lmms-eval 0.7.3, mlvu_dev",
     max_new_tokens=16,
-    frames="32 even ones from the first to the last (LLaVA-OneVision)",
+    frames=published_rules.LLAVA_FRAMES,
     macro=True,
     note=f"M-Avg, the mean of the tasks. {_OUTSIDE} FiLA-Video's paper is silent on its prompts.",
   ),
   "vcf": NamedProtocol(
     prompt=_vcf_prompt,
     metric=Choice(mcq_letter, counts="nonempty"),
-    version="VideoChat-Flash 2f8e2f5",
+    version=published_rules.VIDEOCHAT_FLASH,
     max_new_tokens=16,
-    frames="about one a second, 64 to 512",
+    frames=published_rules.VIDEOCHAT_FLASH_FRAMES,
     note=(
       "The mean of questions, which its harness prints; whether its 74.6 is that or M-Avg is not "
       f"known, so both are given. Empty answers leave the denominator. {_OUTSIDE}"

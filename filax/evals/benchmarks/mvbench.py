@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.sample import Scene
+from filax.evals import published_rules
 from filax.evals.annotation_files import (
   Row,
   find_file,
@@ -215,16 +216,16 @@ PROTOCOLS = {
   "lmms-eval": NamedProtocol(
     prompt=_lmms_prompt,
     metric=Choice(mcq_letter, counts="nonempty"),
-    version="lmms-eval 0.7.3",
+    version=published_rules.LMMS_EVAL,
     max_new_tokens=16,
-    frames="32 even ones from the first to the last (LLaVA-OneVision)",
+    frames=published_rules.LLAVA_FRAMES,
     macro=True,
     note=f"{_NONEMPTY} FiLA-Video's paper is silent on its prompts.",
   ),
   "vcf": NamedProtocol(
     prompt=_vcf_prompt,
     metric=Choice(mcq_letter, counts="nonempty"),
-    version="VideoChat-Flash 2f8e2f5",
+    version=published_rules.VIDEOCHAT_FLASH,
     max_new_tokens=16,
     frames="about one a second of the clip, 64 to 512",
     macro=True,

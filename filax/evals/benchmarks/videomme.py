@@ -22,7 +22,7 @@ import os
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.media.probe import probe
 from data_pipelines.sample import Scene
-from filax.evals import subtitles
+from filax.evals import published_rules, subtitles
 from filax.evals.annotation_files import (
   AnnotationFile,
   Row,
@@ -266,9 +266,9 @@ def _container(media: str) -> tuple[int, float]:
 _VCF = functools.partial(
   NamedProtocol,
   metric=Choice(first_letter),
-  version="VideoChat-Flash 2f8e2f5",
+  version=published_rules.VIDEOCHAT_FLASH,
   max_new_tokens=16,
-  frames="about one a second, 64 to 512",
+  frames=published_rules.VIDEOCHAT_FLASH_FRAMES,
 )
 _OFFICIAL = functools.partial(
   NamedProtocol,
@@ -285,7 +285,7 @@ def _lmms(
   version: str,
   extract: Callable,
   note: str = "",
-  frames: str = "32 even ones from the first to the last (LLaVA-OneVision)",
+  frames: str = published_rules.LLAVA_FRAMES,
 ) -> NamedProtocol:
   """A protocol of a version of lmms-eval."""
   return NamedProtocol(
