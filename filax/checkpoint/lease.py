@@ -15,7 +15,7 @@ import time
 
 from etils import epath
 
-from filax.checkpoint import owner, small_file
+from filax.checkpoint import owner, small_file, storage
 from filax.files import is_bucket
 
 FILE_NAME = "lease.json"
@@ -50,7 +50,7 @@ class Lease:
     knob: str = "--workdir",
   ):
     if stale_seconds is None:
-      stale_seconds = _stale_seconds()
+      stale_seconds = storage.environment_seconds("FILAX_LEASE_SECONDS", STALE_SECONDS)
     self.workdir = os.fspath(workdir)
     self.stale_seconds = stale_seconds
     self._report = report or _print_error
@@ -268,19 +268,6 @@ class _Watch:
 
 def _name(holder: owner.Owner | None) -> str:
   return str(holder or "an unreadable lease")
-
-
-def _stale_seconds() -> float:
-  text = os.environ.get("FILAX_LEASE_SECONDS", "")
-  try:
-    seconds = float(text or STALE_SECONDS)
-  except ValueError:
-    seconds = 0.0
-  if not 0 < seconds < float("inf"):
-    raise ValueError(
-      f"FILAX_LEASE_SECONDS={text} cannot be used. Set it to a number above 0, or unset it."
-    )
-  return seconds
 
 
 def _print_error(text: str) -> None:

@@ -77,7 +77,7 @@ def check_reachable(folder: epath.PathLike) -> None:
 
 def _ask_bucket(folder: epath.PathLike) -> bool:
   """Whether there is something at an address. Raises OSError."""
-  seconds = _answer_seconds()
+  seconds = environment_seconds("FILAX_BUCKET_SECONDS", _ANSWER_SECONDS)
   try:
     present = _answer_in_time(lambda: epath.Path(folder).exists(), seconds)
   except Exception as error:  # The clients' own kinds.
@@ -122,17 +122,15 @@ def _no_answer(seconds: float) -> TimeoutError:
   return TimeoutError(errno.ETIMEDOUT, words)
 
 
-def _answer_seconds() -> float:
-  """FILAX_BUCKET_SECONDS, or the default. Raises ValueError."""
-  text = os.environ.get("FILAX_BUCKET_SECONDS", "")
+def environment_seconds(name: str, default: float) -> float:
+  """Seconds from an environment variable. Raises ValueError."""
+  text = os.environ.get(name, "")
   try:
-    seconds = float(text or _ANSWER_SECONDS)
+    seconds = float(text or default)
   except ValueError:
     seconds = 0.0
   if not 0 < seconds <= threading.TIMEOUT_MAX:
-    raise ValueError(
-      f"FILAX_BUCKET_SECONDS={text} cannot be used. Set it to a number above 0, or unset it."
-    )
+    raise ValueError(f"{name}={text} cannot be used. Set it to a number above 0, or unset it.")
   return seconds
 
 
@@ -154,7 +152,7 @@ def check_writable(folder: epath.PathLike) -> None:
   """
   check_name(folder)
   check_scheme(folder)
-  seconds = _answer_seconds()
+  seconds = environment_seconds("FILAX_BUCKET_SECONDS", _ANSWER_SECONDS)
   name = f"write-test.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
   with explained(lambda: f"--workdir {folder} cannot be written", folder):
     if is_bucket(folder):
