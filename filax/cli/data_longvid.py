@@ -48,14 +48,7 @@ def add_longvid_options(parser: argparse.ArgumentParser) -> None:
     default=0,
     help="most training questions per task [0: all]",
   )
-  add(
-    "--held-out",
-    type=options.share,
-    default=0.02,
-    metavar="SHARE",
-    help="share of source videos [2%%]",
-  )
-  add("--exclude-ids", nargs="+", default=[], metavar="FILE", help="lists of videos to leave out")
+  options.add_held_out(parser)
   add("--dump-tracks", action="store_true", help="write the labelled tracks only")
   add("--shards", type=options.whole_number(1, 4096), default=64, help="number of files [64]")
   add(

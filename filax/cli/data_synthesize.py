@@ -63,14 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     default="keep",
     help='"The video begins" or "This scene"',
   )
-  add(
-    "--held-out",
-    type=options.share,
-    default=0.02,
-    metavar="SHARE",
-    help="share of source videos [2%%]",
-  )
-  add("--exclude-ids", nargs="+", default=[], metavar="FILE", help="lists of videos to leave out")
+  options.add_held_out(parser)
   add("--durations", default="", metavar="FILE|probe", help="lengths, for records without one")
   add("--seed", type=options.whole_number(0), default=42)
   add(

@@ -110,8 +110,21 @@ def whole_numbers(low: int) -> Callable[[str], tuple[int, ...]]:
   return parse
 
 
-def share(text: str) -> float:
-  """An argparse type: a share from 0 to below 1, such as 2% or 0.02."""
+def add_held_out(parser: argparse.ArgumentParser) -> None:
+  """Adds --held-out and --exclude-ids, of sets made from source videos."""
+  add = parser.add_argument
+  add(
+    "--held-out",
+    type=_share,
+    default=0.02,
+    metavar="SHARE",
+    help="share of source videos [2%%]",
+  )
+  add("--exclude-ids", nargs="+", default=[], metavar="FILE", help="lists of videos to leave out")
+
+
+def _share(text: str) -> float:
+  """An argparse type: a share below 1, such as 2% or 0.02."""
   try:
     value = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
   except ValueError:
