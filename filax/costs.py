@@ -113,8 +113,10 @@ class _Work:
     for path, size in self.sizes.items():
       if path.startswith(f"{role}/") and path.endswith(PRODUCTS):
         total += size
-        learned += size if self.rates[path] else 0
-    return (4 if self.gradient[role] else 2) * total + 2 * learned
+        if self.rates[path]:
+          learned += size
+    passes = 4 if self.gradient[role] else 2
+    return passes * total + 2 * learned
 
   def attention(self, role: str, units: int) -> float:
     """FLOPs of attention; `units`: pairs x head units x layers."""

@@ -54,10 +54,10 @@ def dry_run_lines(units: "StudyUnits", clock: "StudyClock") -> list[str]:
     seconds = clock.seconds_of([unit])
     lines.append(f"  {unit.name}: {time_text(seconds) if seconds else 'unknown time'}")
   total = clock.seconds_of(undone)
-  done = len(units.cells) - sum(not cell.is_done() for cell in units.cells)
+  time_left = f"about {time_text(total)}" if total else "of unknown time"
+  done = sum(cell.is_done() for cell in units.cells)
   lines.append(
-    f"{done} of {len(units.cells)} cells are finished; {len(undone)} units are left, "
-    f"{'about ' + time_text(total) if total else 'of unknown time'}."
+    f"{done} of {len(units.cells)} cells are finished; {len(undone)} units are left, {time_left}."
   )
   for cell in units.cells:
     if cell.is_outdated():

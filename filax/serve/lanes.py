@@ -6,7 +6,7 @@ depend on nothing but itself; its answers then take free rows of a lane, between
 not see each other, and every row has its own settings and random numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import time
 
@@ -159,10 +159,9 @@ class Lane:
   def compact(self) -> None:
     """Makes the batch smaller, if few of its rows are used.
 
-    That is so if few of them have had an owner for some chunks.
-
-    A row without an owner costs as much as one with an owner. At least as many rows stay free as
-    are owned. Example: of 16 rows, 3 are owned; 8 rows stay, if sizes are powers of 2.
+    That is so if few of them have had an owner for some chunks. A row without an owner costs as
+    much as one with an owner. At least as many rows stay free as are owned. Example: of 16 rows, 3
+    are owned; 8 rows stay, if sizes are powers of 2.
     """
     taken = [row for row, owner in enumerate(self.owners) if owner is not None]
     if not taken or 4 * len(taken) > self.rows:
@@ -254,11 +253,11 @@ def begin_rows(
   merged = state.cache
   for number in range(count):
     merged = merged.with_row(rows[number], cache)
-  fields = {}
-  for field in dataclasses.fields(Decoding):
-    old = getattr(state, field.name)
-    if field.name != "cache" and old is not None:
-      fields[field.name] = old.at[rows].set(getattr(begun, field.name))
+
+  def put_rows(old, new):
+    return old.at[rows].set(new)
+
+  fields = _changed_fields(put_rows, state, begun)
   return ids[:, None], logprobs[:, None], dataclasses.replace(state, cache=merged, **fields)
 
 
@@ -278,22 +277,34 @@ def enlarge_rows(state: Decoding, *, rows: int) -> Decoding:
   if state.seen is not None:
     seen = jnp.zeros((rows, state.seen.shape[-1]), bool)
   larger = decoding.empty_decoding(state.cache.with_rows(rows), rows, seen)
-  fields = {}
-  for field in dataclasses.fields(Decoding):
-    new = getattr(larger, field.name)
-    if field.name != "cache" and new is not None:
-      fields[field.name] = new.at[:count].set(getattr(state, field.name))
-  return dataclasses.replace(larger, **fields)
+
+  def put_first(new, old):
+    return new.at[:count].set(old)
+
+  return dataclasses.replace(larger, **_changed_fields(put_first, larger, state))
 
 
 def shrink_rows(state: Decoding, rows: Int[Array, "count"]) -> Decoding:
   """The state of some of its rows, in this order."""
-  fields = {}
-  for field in dataclasses.fields(Decoding):
-    old = getattr(state, field.name)
-    if field.name != "cache" and old is not None:
-      fields[field.name] = old[rows]
+
+  def pick_rows(old):
+    return old[rows]
+
+  fields = _changed_fields(pick_rows, state)
   return dataclasses.replace(state, cache=state.cache.at_rows(rows), **fields)
+
+
+def _changed_fields(change: Callable[..., Array], *states: Decoding) -> dict[str, Array]:
+  """change(a field of each state), for every field but the cache.
+
+  A field that the first state does not have is left out.
+  """
+  changed = {}
+  for field in dataclasses.fields(Decoding):
+    values = [getattr(state, field.name) for state in states]
+    if field.name != "cache" and values[0] is not None:
+      changed[field.name] = change(*values)
+  return changed
 
 
 def row_bytes(loaded: LoadedModel, shape: LaneShape) -> int:

@@ -15,8 +15,8 @@ Every second counts for one phase:
 The goodput is the share of `step`. The time between two starts does not count.
 
 goodput.json in the workdir carries the seconds from start to start, and what was counted until each
-checkpoint. It is written every 10 s, at
-records and at saves. The time of a killed process after its last write is not known.
+checkpoint. It is written every 10 s, at records and at saves. The time of a killed process after
+its last write is not known.
 """
 
 from collections.abc import Iterator, Mapping

@@ -16,6 +16,7 @@ The choice with the smallest values is taken.
 from collections.abc import Iterator, Sequence
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 from filax.parallel.rules import MESH
 from filax.spec import RowShape
@@ -106,32 +107,39 @@ def keep_or_choose(
 
 def choose(facts: StepFacts, wanted: Open, device_bytes: float) -> Fit:
   """The fastest policy that fits; if none does, the smallest."""
-  ranked = []
+  candidates = []
   arithmetic: dict[tuple[str, str], float] = {}  # It does not depend on micro-batches.
-  for policy in candidates(facts, wanted):
+  for policy in open_policies(facts, wanted):
     pair = (policy.encoder, policy.llm)
     if pair not in arithmetic:
       arithmetic[pair] = _arithmetic(facts, policy)
     fit = Fit(policy, largest_bytes(facts, policy), device_bytes)
-    costs = _costs(facts, policy, arithmetic[pair])
-    ranked.append((*costs, policy.parts, fit.bytes.peak, fit))
-  fitting = [entry for entry in ranked if entry[-1].has_room]
+    bound, total = _step_time(facts, policy, arithmetic[pair])
+    candidates.append(_Candidate(fit, bound, total))
+  fitting = [candidate for candidate in candidates if candidate.fit.has_room]
   if fitting:
-    return min(fitting, key=_speed)[-1]
-  return min(ranked, key=_bytes)[-1]
+    return min(fitting, key=_fastest_first).fit
+  return min(candidates, key=_smallest_first).fit
 
 
-def _speed(entry: tuple) -> tuple:
-  """(bound, all costs, parts, bytes) of a ranked policy."""
-  return entry[:-1]
+class _Candidate(NamedTuple):
+  """A choice, and the time of a step, in FLOPs."""
+
+  fit: Fit
+  bound: float  # The longer one of arithmetic and exchange.
+  total: float  # Both together.
 
 
-def _bytes(entry: tuple) -> tuple:
-  """(bytes, bound) of a ranked policy."""
-  return entry[-2], entry[0]
+def _fastest_first(candidate: _Candidate) -> tuple[float, float, int, float]:
+  fit = candidate.fit
+  return candidate.bound, candidate.total, fit.policy.parts, fit.bytes.peak
 
 
-def candidates(facts: StepFacts, wanted: Open) -> Iterator[Policy]:
+def _smallest_first(candidate: _Candidate) -> tuple[float, float]:
+  return candidate.fit.bytes.peak, candidate.bound
+
+
+def open_policies(facts: StepFacts, wanted: Open) -> Iterator[Policy]:
   """All policies that settings leave open."""
   encoder = _choices(wanted.encoder)
   if wanted.encoder == AUTO and not facts.trains("encoder/"):
@@ -149,8 +157,8 @@ def _divisors(number: int) -> list[int]:
   return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
-def _costs(facts: StepFacts, policy: Policy, arithmetic: float) -> tuple[float, float]:
-  """(bound, all) of a step's time, in FLOPs of a device.
+def _step_time(facts: StepFacts, policy: Policy, arithmetic: float) -> tuple[float, float]:
+  """(bound, total) of a step's time, in FLOPs of a device.
 
   arithmetic: FLOPs. What is exchanged: the layers' weights for the forward and for the backward
   pass of every micro-batch, and the gradients of what is trained.

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import socket
+import time
 
 from free_ports import free_port
 import pytest
@@ -70,13 +71,15 @@ def test_strangers_are_ignored():
   port = free_port()
   with ThreadPoolExecutor(2) as pool:
     host = pool.submit(rendezvous.wait_for_all, ("127.0.0.1", port), 2, 0, 20)
-    for _ in range(100):
+    deadline = time.monotonic() + 10
+    while True:
       try:
         with socket.create_connection(("127.0.0.1", port)) as stranger:
           stranger.sendall(b"GET / HTTP/1.1\n")
         break
-      except OSError:
-        continue
+      except OSError:  # The host does not listen yet.
+        assert time.monotonic() < deadline, "the host never listened"
+        time.sleep(0.01)
     pool.submit(rendezvous.wait_for_all, ("127.0.0.1", port), 2, 1, 20).result()
     host.result()
 

@@ -94,14 +94,14 @@ def central(question: BlindQuestion) -> Preferences:
   """Likeness to the other options."""
   kinds: list = [order_of(option) for option in question.options]
   if all(kinds):
-    return _mean_agreement(kinds, _concordance)
+    return _total_agreement(kinds, _concordance)
   kinds = [span_of(option) for option in question.options]
   if None not in kinds:
-    return _mean_agreement(kinds, _closeness)
+    return _total_agreement(kinds, _closeness)
   numbers = [number_of(option) for option in question.options]
   if None not in numbers:
-    return _mean_agreement([(number,) for number in numbers], _closeness)
-  return _mean_agreement([words_of(option) for option in question.options], similarity)
+    return _total_agreement([(number,) for number in numbers], _closeness)
+  return _total_agreement([words_of(option) for option in question.options], similarity)
 
 
 def outlying(question: BlindQuestion) -> Preferences:
@@ -109,16 +109,19 @@ def outlying(question: BlindQuestion) -> Preferences:
   return opposite(central(question))
 
 
-def _mean_agreement(values: Sequence, agreement: Callable) -> list[float]:
-  sums = []
+def _total_agreement(values: Sequence, agreement: Callable) -> list[float]:
+  """The agreement of every value with all others, summed."""
+  totals = []
   for number, value in enumerate(values):
-    others = [agreement(value, other) for place, other in enumerate(values) if place != number]
-    sums.append(round(sum(others), 9))
-  return sums
+    others = [*values[:number], *values[number + 1 :]]
+    total = sum(agreement(value, other) for other in others)
+    totals.append(round(total, 9))
+  return totals
 
 
 def _closeness(first: Sequence[float], second: Sequence[float]) -> float:
-  return -sum(abs(one - other) for one, other in zip(first, second, strict=True))
+  """The negative sum of the distances between two lists of numbers."""
+  return -sum(abs(a - b) for a, b in zip(first, second, strict=True))
 
 
 def _concordance(first: Sequence[int], second: Sequence[int]) -> float:

@@ -2,9 +2,8 @@
 """When the words of a label usually occur in a video.
 
 A ridge regression predicts the relative time of a label from its words: "chop" comes before
-"serve". It shows what can be guessed without the video. It is
-deterministic: features in a fixed order, float64 sums in the order of the data, no BLAS, and
-weights rounded to DECIMALS.
+"serve". It shows what can be guessed without the video. It is deterministic: features in a fixed
+order, float64 sums in the order of the data, no BLAS, and weights rounded to DECIMALS.
 """
 
 from collections import Counter

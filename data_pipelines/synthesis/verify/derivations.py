@@ -7,6 +7,7 @@ import what builds questions.
 
 from collections.abc import Callable, Sequence
 import itertools
+import math
 import re
 
 from data_pipelines.synthesis.track import Event
@@ -36,8 +37,7 @@ def _derive_grounding(question: AskedQuestion, shown: ShownSpan, verdicts: Verdi
   reason = "the answer {} is not the span {} of {}"
   is_right = _is_span(printed_span(question.answer_text), right)
   verdicts.expect("derived", is_right, reason, question.answer_text, right, event.label)
-  same = list(shown.labelled(normal(event.label)))
-  verdicts.expect("ambiguous", len(same) == 1, "{} happens {} times", event.label, len(same))
+  _check_unique(event, shown, verdicts)
   share = (event.t1 - event.t0) / (shown.end - shown.start)
   reason = "{} lasts {} of what is shown"
   verdicts.expect("ambiguous", share <= LARGEST_SHARE + 0.001, reason, event.label, round(share, 2))
@@ -45,18 +45,26 @@ def _derive_grounding(question: AskedQuestion, shown: ShownSpan, verdicts: Verdi
     _check_spans(question, shown, right, verdicts)
 
 
+def _check_unique(event: Event, shown: ShownSpan, verdicts: Verdicts) -> None:
+  """No other shown event has the label of this one."""
+  same = list(shown.labelled(normal(event.label)))
+  verdicts.expect("ambiguous", len(same) == 1, "{} happens {} times", event.label, len(same))
+
+
 def _check_spans(
   question: AskedQuestion, shown: ShownSpan, right: Sequence[float], verdicts: Verdicts
 ) -> None:
   """Offered spans are those of events, and hardly overlap."""
-  exact = []
+  exact: list[Sequence[float] | None] = []
   for number, option in enumerate(question.options):
     span = printed_span(option)
-    matches = [shown.relative(event) for event in shown.events.values()]
-    matches = [candidate for candidate in matches if _is_span(span, candidate)]
+    spans = map(shown.relative, shown.events.values())
+    matches = [candidate for candidate in spans if _is_span(span, candidate)]
     if number != question.right:
       verdicts.expect("pool", matches, "{} is the span of no event that is shown", option)
-    exact.append(right if number == question.right else next(iter(matches), span))
+      exact.append(matches[0] if matches else span)
+    else:
+      exact.append(right)
   for first, second in itertools.combinations(exact, 2):
     if first and second:
       overlap = intersection_over_union(first, second)
@@ -95,8 +103,7 @@ def _derive_event_order(question: AskedQuestion, shown: ShownSpan, verdicts: Ver
     reason = "{} and {} have no clear order"
     verdicts.expect("ambiguous", is_apart and is_ordered, reason, first.label, second.label)
   for event in events:
-    same = list(shown.labelled(normal(event.label)))
-    verdicts.expect("ambiguous", len(same) == 1, "{} happens {} times", event.label, len(same))
+    _check_unique(event, shown, verdicts)
 
 
 def _derive_scene_order(question: AskedQuestion, shown: ShownSpan, verdicts: Verdicts) -> None:
@@ -158,9 +165,9 @@ def _derive_after(question: AskedQuestion, shown: ShownSpan, verdicts: Verdicts)
   if event is None:
     return
   later = [other for other in _others(shown, event) if other.t0 >= event.t1 - TOUCHING]
-  nearest = min((other.t0 for other in later), default=None)
-  expected = [other for other in later if nearest is not None and other.t0 <= nearest + ROUNDING]
-  gap = float("inf") if nearest is None else nearest - event.t1
+  nearest = min((other.t0 for other in later), default=math.inf)
+  expected = [other for other in later if other.t0 <= nearest + ROUNDING]
+  gap = nearest - event.t1
   _check_neighbour(question, shown, event, expected, gap, verdicts)
 
 
@@ -172,9 +179,9 @@ def _derive_before(question: AskedQuestion, shown: ShownSpan, verdicts: Verdicts
   for other in _others(shown, event):
     if other.t1 <= event.t0 + TOUCHING and other.t0 <= event.t0:
       earlier.append(other)
-  nearest = max((other.t1 for other in earlier), default=None)
-  expected = [other for other in earlier if nearest is not None and other.t1 >= nearest - TOUCHING]
-  gap = float("inf") if nearest is None else event.t0 - nearest
+  nearest = max((other.t1 for other in earlier), default=-math.inf)
+  expected = [other for other in earlier if other.t1 >= nearest - TOUCHING]
+  gap = event.t0 - nearest
   _check_neighbour(question, shown, event, expected, gap, verdicts)
 
 
@@ -197,8 +204,7 @@ def _check_neighbour(
   is_right = answer in map(normal, labels)
   verdicts.expect("derived", is_right, reason, question.answer_text, labels, event.label)
   verdicts.expect("ambiguous", gap <= LONGEST_GAP + SLACK, "the neighbour is {} seconds off", gap)
-  same = list(shown.labelled(normal(event.label)))
-  verdicts.expect("ambiguous", len(same) == 1, "{} happens {} times", event.label, len(same))
+  _check_unique(event, shown, verdicts)
   is_other = normal(event.label) not in map(normal, question.options)
   verdicts.expect("neighbour", is_other, "{} itself is an option", event.label)
   for place, option in enumerate(question.options):
@@ -219,7 +225,7 @@ def _derive_count(question: AskedQuestion, shown: ShownSpan, verdicts: Verdicts)
     return
   events = sorted(shown.labelled(normal(label)), key=lambda event: event.t0)
   count = 0
-  end = float("-inf")
+  end = -math.inf
   for event in events:
     if event.t0 - end >= NEAR - ROUNDING:
       count += 1
