@@ -229,9 +229,10 @@ def report_table(report: Mapping[str, Any]) -> str:
 def _score_lines(report: Mapping[str, Any]) -> list[str]:
   """The scores, and whether they are comparable with published ones."""
   version = f" ({report['protocol_version']})" if report["protocol_version"] else ""
-  note = f", {report['note']}" if report["note"] else ""
   scores = ", ".join(f"{name} {score:.4f}" for name, score in report["scores"].items())
-  lines = [f"{report['benchmark']} by protocol {report['protocol']}{version}{note}: {scores}"]
+  lines = [f"{report['benchmark']} by protocol {report['protocol']}{version}: {scores}"]
+  if report["note"]:
+    lines.append(f"Note: {report['note']}")
   if report["comparable"]:
     lines.append("Comparable with numbers published under this protocol.")
   else:

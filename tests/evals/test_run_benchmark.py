@@ -263,7 +263,8 @@ def test_the_command_prints_scores_and_why_they_are_not_comparable(run, data, ca
   words = ["evals", "--checkpoint", run, "--benchmark", SMALL, "--data", str(data)]
   assert main([*words, "--limit", "2", "--batch", "4"]) == 0
   out, err = capsys.readouterr()
-  assert "by protocol lmms-eval (2), silent: accuracy" in out
+  assert "by protocol lmms-eval (2): accuracy" in out
+  assert "Note: Silent. Frames of the published numbers: the first 4.\n" in out
   assert "Not comparable with published numbers: 2 of 6" in out
   assert "2 questions about 1 media: at most 24 frames to decode" in err
 
