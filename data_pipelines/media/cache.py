@@ -36,7 +36,8 @@ from data_pipelines.npy_content import read_npy
 from filax import files
 
 _FRAME = np.dtype([("second", "<f8"), ("checksum", "<u4")])
-_LEFT_SHARE = 0.05  # Of the disk: what is left to checkpoints and answers.
+_LEFT_SHARE = 0.05  # Of the disk: what is left to checkpoints and answers ...
+_LEFT_BYTES = 100e9  # ... but no more than this.
 _HEADER = 128  # Bytes before the pixels of an .npy file, filled in once their count is known.
 _writing: dict[str, threading.Lock] = {}  # So that threads decode the same video only once.
 
@@ -176,8 +177,9 @@ class FrameCache:
     Raises MediaError or OSError, and then leaves no files.
     """
     disk = shutil.disk_usage(self.folder)
-    if disk.free < _LEFT_SHARE * disk.total:
-      raise OSError(errno.ENOSPC, f"less than {_LEFT_SHARE:.0%} of the disk is free")
+    left = min(_LEFT_SHARE * disk.total, _LEFT_BYTES)
+    if disk.free < left:
+      raise OSError(errno.ENOSPC, f"less than {left / 1e9:.1f} GB of the disk are free")
     rows = []
     with files.write_atomically(self.folder / f"{key}.npy") as pixels:
       pixels.seek(_HEADER)
