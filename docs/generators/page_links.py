@@ -75,17 +75,35 @@ class LinkPages(SphinxTransform):
     link += content
     return link
 
+  def section_link(self, page: str, anchor: str, content: nodes.Node) -> addnodes.pending_xref:
+    """A link to a section of a page, which MyST resolves. An unknown one is a warning."""
+    link = addnodes.pending_xref(
+      "",
+      refdoc=self.env.docname,
+      refdomain="doc",
+      reftype="myst",
+      reftarget=page,
+      reftargetid=anchor,
+      refexplicit=True,
+    )
+    link += content
+    return link
+
   def mend(self, node: addnodes.pending_xref, folder: str, pages: dict[str, str]) -> None:
     """Points a link to the page of its target.
 
     folder: where the file with the link lies.
     """
-    path, _, _ = node["reftarget"].partition("#")
+    path, _, anchor = node["reftarget"].partition("#")
+    anchor = anchor or node.get("reftargetid") or ""
     if path.startswith("/"):  # A document outside of docs/, without its suffix.
       path = f"{posixpath.relpath(path, DOCS)}.md"
     page = find_page(posixpath.normpath(posixpath.join(folder, path)), pages)
-    if page:
-      node.replace_self(self.page_link(page, nodes.inline("", node.astext())))
+    if not page:
+      return
+    content = nodes.inline("", node.astext())
+    link = self.section_link(page, anchor, content) if anchor else self.page_link(page, content)
+    node.replace_self(link)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
