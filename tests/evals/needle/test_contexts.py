@@ -22,7 +22,6 @@ def made_visuals(frames=1000, group=4, grid=(2, 2), newline="none", real=None):
     grey=visuals.clip_rows(layout, group, 8000, NEWLINE),
     end=end,
     layout=layout,
-    needle_frames=group,
     real_frames=real or frames,
   )
 
