@@ -76,7 +76,10 @@ class LinkPages(SphinxTransform):
     return link
 
   def section_link(self, page: str, anchor: str, content: nodes.Node) -> addnodes.pending_xref:
-    """A link to a section of a page, which MyST resolves. An unknown one is a warning."""
+    """A link to a section of a page.
+
+    MyST resolves it, and warns of an unknown section.
+    """
     link = addnodes.pending_xref(
       "",
       refdoc=self.env.docname,
