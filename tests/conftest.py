@@ -43,8 +43,9 @@ PROGRAMS_BOUND = 1_250_000_000  # Bytes of a test process, of which imports take
 def allow_open_files(count):
   """macOS lets a process open 256 files, of which servers and workers under test need more."""
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-  if soft != resource.RLIM_INFINITY and soft < count:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+  wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+  if soft != resource.RLIM_INFINITY and soft < wanted:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 allow_open_files(4096)

@@ -5,6 +5,7 @@ A record is a video; its sentences, or the scenes of FineVideo, are the events.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import functools
 import os
 from typing import Any
 
@@ -13,12 +14,12 @@ from data_pipelines.manifest.grounding import dense_captions, is_dense
 from data_pipelines.manifest.llava_media import optional_seconds
 from data_pipelines.manifest.named_videos import EXTENSION
 from data_pipelines.manifest.published import finevideo
-from data_pipelines.manifest.reader import manifest_records
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.media.parquet_cells import split_cell
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources.clean import clean_track
 from data_pipelines.synthesis.sources.key_set import KeySet
+from data_pipelines.synthesis.sources.manifest_tracks import manifest_tracks
 from data_pipelines.synthesis.sources.media_folder import MediaFolder, video_key
 from data_pipelines.synthesis.sources.registry import TrackSource, check_file, check_split
 from data_pipelines.synthesis.sources.tables import check_unicode
@@ -47,23 +48,16 @@ def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> I
 
 
 def _tracks(path: str, media: MediaFolder, seen: KeySet, report: TrackReport) -> Iterator[Track]:
-  for line, record in manifest_records(path):
-    try:
-      track = _track(record, media, report)
-      if not seen.add(track.key):
-        raise RecordError(f"is a second record of the video {track.key}")
-    except RecordError as error:
-      report.leave_out(path, line, error)
-      continue
-    yield track
+  def check_new(track: Track) -> None:
+    if not seen.add(track.key):
+      raise RecordError(f"is a second record of the video {track.key}")
+
+  read_track = functools.partial(_track, media=media, report=report)
+  return manifest_tracks(path, read_track, check_new, report)
 
 
-def _track(record: Any, media: MediaFolder, report: TrackReport) -> Track:
+def _track(record: Mapping[str, Any], media: MediaFolder, report: TrackReport) -> Track:
   """The track of a record. Raises RecordError."""
-  if isinstance(record, RecordError):
-    raise record
-  if not isinstance(record, Mapping):
-    raise RecordError("is not an object")
   captions = _captions(record, report)
   events = []
   for caption in captions:

@@ -5,14 +5,15 @@ A record is a clip, with its caption as the only event.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import functools
 from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.reader import manifest_records
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources.clean import clean_track
 from data_pipelines.synthesis.sources.key_set import KeySet
+from data_pipelines.synthesis.sources.manifest_tracks import manifest_tracks
 from data_pipelines.synthesis.sources.media_folder import MediaFolder, check_name, video_key
 from data_pipelines.synthesis.sources.registry import TrackSource, check_file
 from data_pipelines.synthesis.sources.tables import check_unicode
@@ -42,23 +43,16 @@ def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> I
 
 
 def _tracks(path: str, media: MediaFolder, seen: KeySet, report: TrackReport) -> Iterator[Track]:
-  for line, record in manifest_records(path):
-    try:
-      track = _track(record, media, report)
-      if not seen.add(f"{track.media} {track.summary}"):
-        raise RecordError("is a second record of this clip and caption")
-    except RecordError as error:
-      report.leave_out(path, line, error)
-      continue
-    yield track
+  def check_new(track: Track) -> None:
+    if not seen.add(f"{track.media} {track.summary}"):
+      raise RecordError("is a second record of this clip and caption")
+
+  read_track = functools.partial(_track, media=media, report=report)
+  return manifest_tracks(path, read_track, check_new, report)
 
 
-def _track(record: Any, media: MediaFolder, report: TrackReport) -> Track:
+def _track(record: Mapping[str, Any], media: MediaFolder, report: TrackReport) -> Track:
   """The track of a record. Raises RecordError."""
-  if isinstance(record, RecordError):
-    raise record
-  if not isinstance(record, Mapping):
-    raise RecordError("is not an object")
   check_unicode(record)
   caption = _caption(record)
   name = _medium(record, media)
