@@ -20,7 +20,8 @@ from filax.serve.remote_media import RemoteMedia
 from filax.serve.uploads import UploadStore
 from filax.testing import clips, tiny_checkpoint
 
-LIMITS = ServingLimits(batch=1, decode_seconds=30.0)
+LONG_ANSWER = 30_000  # Tokens: no browser is so slow that it ends before a click on "Stop".
+LIMITS = ServingLimits(batch=1, decode_seconds=30.0, answer_tokens=LONG_ANSWER)
 
 
 def write_demo(folder: pathlib.Path) -> str:
@@ -33,7 +34,7 @@ def write_demo(folder: pathlib.Path) -> str:
     question = dict(value="<image>\nWhat shape is on red?")
     records.append(dict(video=name, kind=str(number), conversations=[question]))
   (corpus / "held_out.json").write_text(json.dumps(records))
-  return tiny_checkpoint.write_checkpoint(folder / "stage2", **{"model.llm.positions": 8192})
+  return tiny_checkpoint.write_checkpoint(folder / "stage2", **{"model.llm.positions": 32768})
 
 
 def page_app(session, folder: pathlib.Path, key: str = ""):

@@ -5,7 +5,7 @@ import json
 import shutil
 import time
 
-from page_server import serve_page
+from page_server import LONG_ANSWER, serve_page
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import (
@@ -164,7 +164,7 @@ def test_an_answer_is_streamed_and_can_be_stopped(page):
   choose_example(page)
   click(page, "#settings button")
   wait(page, lambda: element(page, "#tokens input"))
-  set_number(page, "#tokens", 4000)
+  set_number(page, "#tokens", LONG_ANSWER)
   ask(page)
   lengths = set()
   wait(page, lambda: lengths.add(len(answer_text(page))) or len(lengths) > 3)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the page does: choose a video, ask, stop, begin anew. Knows nothing of gradio."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 import dataclasses
 
@@ -14,6 +15,9 @@ from filax.serve.page.talks import PageTalk, PageTalks, PickedVideo
 from filax.serve.requests import AnswerRequest, AnswerSettings, RequestError, Usage
 
 NO_VIDEO = "Choose a video first."
+# A browser draws the whole chat anew at each update. Faster updates would wait in line there: a
+# long answer would appear long after it was generated, and "Stop" would seem to do nothing.
+REDRAW_SECONDS = 0.1
 BUSY = "An answer is still being written. Stop it first, or wait."
 
 
@@ -109,10 +113,12 @@ class PageActions:
     try:
       talk.handle = self._engine.submit(_request(talk, question, controls))
       talk.stopped = False
-      async for piece in talk.handle:
-        answer += piece.text
-        if piece.text:
+      async for pieces in talk.handle.arrivals():
+        added = "".join(piece.text for piece in pieces)
+        if added:
+          answer += added
           yield PageUpdate(chat=talk.bubbles(question, answer))
+          await asyncio.sleep(REDRAW_SECONDS)
       usage = _usage(talk)
     except RequestError as error:
       failure = _failure(error)
