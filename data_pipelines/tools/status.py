@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import itertools
 import os
-from typing import Any
+from typing import Any, TextIO
 
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import located_records, select_records
 from data_pipelines.manifest.report import ManifestError, ManifestReport, RecordError
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.media.probe import Probe
+from filax.progress import WorkProgress
 
 UNKNOWN = "unknown"
 _HOUR = 3600.0
@@ -121,21 +122,29 @@ def mixture_status(
   seed: int = 0,
   index: MediaIndex | None = None,
   probe: bool = False,
+  progress: TextIO | None = None,
 ) -> MixtureStatus:
   """Counts the samples of the manifests that are there.
 
   root: the folder of the media; "" = each manifest's own.
   index: where hours are looked up; None for no hours.
   probe: whether media without known facts are opened.
+  progress: the stream for lines with count and rate; None for none.
   """
   statuses = []
-  for number, manifest in enumerate(expected):
-    statuses.append(_manifest_status(manifest, root, seed + number, index, probe))
+  with WorkProgress("records", out=progress) as work:
+    for number, manifest in enumerate(expected):
+      statuses.append(_manifest_status(manifest, root, seed + number, index, probe, work))
   return MixtureStatus(title, statuses)
 
 
 def _manifest_status(
-  expected: ExpectedManifest, root: str, seed: int, index: MediaIndex | None, probe: bool
+  expected: ExpectedManifest,
+  root: str,
+  seed: int,
+  index: MediaIndex | None,
+  probe: bool,
+  work: WorkProgress,
 ) -> ManifestStatus:
   if not os.path.exists(expected.path) and ".array_record" not in expected.path:
     return ManifestStatus(expected, present=False)
@@ -145,6 +154,7 @@ def _manifest_status(
     for located in located_records(expected.path):
       records += 1
       damaged += isinstance(located.record, RecordError)
+      work.count_one()
     taken = len(select_records(records, expected.strategy, seed))
     media = None if index is None else _media_hours(expected.path, root, index, probe)
   except ManifestError as error:

@@ -36,7 +36,13 @@ def main(argv: Sequence[str]) -> int:
   config, _ = config_flags.read_config(["--config", f"{file}{arguments}", *overrides])
   index = open_index(args.index or config.data.cache, args.probe)
   root = args.root or wanted.get("root", "") or "data"
-  kinds = dict(root=config.data.root, seed=config.seed, index=index, probe=args.probe)
+  kinds = dict(
+    root=config.data.root,
+    seed=config.seed,
+    index=index,
+    probe=args.probe,
+    progress=sys.stderr,
+  )
   mixture = list(published_manifests(file, root))
   statuses = []
   if not (mixture and wanted.get("mixture")):

@@ -12,6 +12,7 @@ code 0: all good; 1: a check failed, or guessing succeeded; 2: nothing could be 
 import argparse
 import json
 import pathlib
+import sys
 
 from filax.cli import options, outputs
 
@@ -47,6 +48,7 @@ def _verify(args: argparse.Namespace) -> int:
     exclude=args.exclude_ids,
     blind=BLIND_QUESTIONS if args.blind else 0,
     processes=args.workers or default_processes(),
+    progress=sys.stderr,
   )
   content = result.as_dict()
   lines = list(result.lines())

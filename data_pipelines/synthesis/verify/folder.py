@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from data_pipelines.synthesis.verify.long_videos import LongVideoSums, check_ave
 from data_pipelines.synthesis.verify.shard_checks import ShardChecker, ShardResult, id_digest
 from data_pipelines.synthesis.verify.track_index import TrackIndex
 from data_pipelines.synthesis.verify.verdicts import Verdicts
+from filax.progress import WorkProgress
 
 RECIPE = "recipe.json"
 TRACKS = "tracks*.jsonl"
@@ -92,12 +93,14 @@ def verify(
   exclude: Iterable[str | os.PathLike] = (),
   blind: int = 0,
   processes: int = 1,
+  progress: TextIO | None = None,
 ) -> VerifyResult:
   """Verifies a folder with recipe.json, or a manifest.
 
   tracks: files of the annotation; by default tracks*.jsonl of the folder. exclude: lists of videos
   that must not occur. blind: how many questions of each task and source the result holds for
-  attacks. Raises ValueError for a path without records.
+  attacks. progress: the stream for lines with count and rate; None for none. Raises ValueError for
+  a path without records.
   """
   path = pathlib.Path(path)
   result = VerifyResult(os.fspath(path))
@@ -107,8 +110,14 @@ def verify(
   result.tracks = 0 if index is None else len(index)
   is_strict = bool(content) and _kind(content) not in _FREE_KINDS
   checker = ShardChecker(index, bool(content), is_strict, blind)
-  with ChunkPool(checker, min(processes, len(shards))) as pool:
-    shard_results = list(pool.map(list(map(os.fspath, shards))))
+  shard_results = []
+  with (
+    ChunkPool(checker, min(processes, len(shards))) as pool,
+    WorkProgress("files", len(shards), progress) as work,
+  ):
+    for shard in pool.map(list(map(os.fspath, shards))):
+      shard_results.append(shard)
+      work.count_one()
   keys: dict[str, set[str]] = {}
   sums = LongVideoSums()
   if blind:
