@@ -3,6 +3,7 @@
 
 import importlib
 import io
+import json
 import os
 import pty
 import subprocess
@@ -15,6 +16,10 @@ from filax.cli import chat, errors
 from filax.cli import main as filax
 from filax.cli.terminal import printable, with_start_joined
 from filax.convert import output_folder
+from filax.testing import clips
+
+# A locale whose encoding is not UTF-8 and that every machine has, as zh_CN.GBK is for others.
+ASCII_LOCALE = dict(LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
 
 
 @pytest.fixture
@@ -128,3 +133,26 @@ def test_help_without_docstrings(verb, monkeypatch):
     assert filax.main([verb, "--help"]) == 0
   except SystemExit as ended:
     assert ended.code == 0
+
+
+def run_in_ascii_locale(arguments, folder):
+  environment = os.environ | ASCII_LOCALE
+  command = [sys.executable, *arguments]
+  return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
+
+
+def test_a_command_finds_files_whose_names_the_locale_cannot_write(tmp_path):
+  clips.write_video(tmp_path / "\u89c6\u9891.mp4", frames=8)
+  record = dict(video="\u89c6\u9891.mp4", caption="\u4f60\u597d")
+  (tmp_path / "data.json").write_text(json.dumps([record]))
+  run = run_in_ascii_locale(["-m", "filax", "data", "check", "data.json"], tmp_path)
+  assert run.returncode == 0, run.stderr
+  assert "1 good samples, 0 bad records" in run.stdout
+
+
+def test_a_program_is_told_that_its_locale_cannot_write_a_name(tmp_path):
+  lines = "from data_pipelines.media import probe; probe.probe('\u89c6\u9891.mp4')"
+  (tmp_path / "program.py").write_text(lines, encoding="utf-8")
+  run = run_in_ascii_locale(["program.py"], tmp_path)
+  assert "the names of files in ascii" in run.stderr
+  assert "Set PYTHONUTF8=1 before Python starts." in run.stderr

@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import stat
+import sys
 import time
 from typing import BinaryIO
 
@@ -118,23 +119,30 @@ def media_name(media: Media) -> str:
   return os.fspath(media)
 
 
-class TooManyFiles(OSError):
-  """This process, or the host, has too many files open.
+class UnfitProcess(OSError):
+  """This process cannot open any file of a kind.
 
-  It is no fault of the next file: a run that went on would leave sound media out.
+  Too many files are open, or the encoding of its locale cannot write a name. It is no fault of the
+  file: a run that went on would leave sound media out.
   """
 
 
-def check_open_files(error: BaseException, name: str) -> None:
-  """Raises TooManyFiles if an error, or its cause, says so.
+def check_process(error: BaseException, name: str) -> None:
+  """Raises UnfitProcess if an error, or its cause, says so.
 
   name: that of the file.
   """
-  if isinstance(error, TooManyFiles):
+  if isinstance(error, UnfitProcess):
     raise error
   numbers = (getattr(error, "errno", None), getattr(error.__cause__, "errno", None))
+  encoding = sys.getfilesystemencoding()
+  if isinstance(error, UnicodeEncodeError) and encoding != "utf-8":
+    raise UnfitProcess(
+      f"{name} cannot be opened: this process writes the names of files in {encoding}, the encoding "
+      "of its locale. Set PYTHONUTF8=1 before Python starts."
+    ) from error
   if errno.EMFILE in numbers or errno.ENFILE in numbers:
-    raise TooManyFiles(
+    raise UnfitProcess(
       f"{name} cannot be opened: too many files are open. Raise the limit (ulimit -n), which is "
       f"{open_file_limit():,} for this process."
     ) from error
@@ -144,11 +152,11 @@ def check_open_files(error: BaseException, name: str) -> None:
 def reported(media: Media):
   """Converts library errors about bad content to MediaError.
 
-  Raises TooManyFiles for what is no fault of the content.
+  Raises UnfitProcess for what is no fault of the content.
   """
   try:
     yield
-  except (MediaError, TooManyFiles):
+  except (MediaError, UnfitProcess):
     raise
   except FileNotFoundError as error:
     name = media_name(media)
@@ -161,7 +169,7 @@ def reported(media: Media):
       "sound."
     ) from error
   except _DAMAGE as error:
-    check_open_files(error, media_name(media))
+    check_process(error, media_name(media))
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     first_line = reason.splitlines()[0]
     raise MediaError(f"{media_name(media)}: {first_line.rstrip('.')}.") from error

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines.manifest.quarantine import add_to_quarantine, blamed_medium
 from data_pipelines.media import frames as video
-from data_pipelines.media.open import GREY, LIMITS, Limits, MediaError, TooManyFiles
+from data_pipelines.media.open import GREY, LIMITS, Limits, MediaError, UnfitProcess
 from data_pipelines.packing import tiles, visual_order
 from data_pipelines.packing.planner import PlanRow
 from data_pipelines.packing.sample_layout import Composer, TimelineLayout
@@ -86,7 +86,7 @@ class Materialise:
         queries, kept = self.composer.dropout(encoded, visual)
         writer.write_dropout(queries, kept)
       errors = [self._write_pictures(sample, layout, writer) for layout in layouts]
-    except (ValueError, TooManyFiles):
+    except (ValueError, UnfitProcess):
       raise  # Its message names the wrong setting.
     except Exception as error:
       raise SampleError(

@@ -19,7 +19,7 @@ from data_pipelines.manifest.reader import record_at
 from data_pipelines.manifest.report import RecordError, place_text
 from data_pipelines.mapped import map_array
 from data_pipelines.media import remote
-from data_pipelines.media.open import check_open_files
+from data_pipelines.media.open import check_process
 from data_pipelines.sample import Sample
 from data_pipelines.unused_files import hold_folder
 from filax.host_limits import open_file_limit
@@ -82,7 +82,7 @@ class SampleTable(Sequence[Sample]):
       )
       return llava.parse_record(record, self.origin(number), manifest.root)
     except (RecordError, ValueError, RecursionError, OSError) as error:
-      check_open_files(error, manifest.path)
+      check_process(error, manifest.path)
       raise ValueError(
         f"{self.origin(number)} is not the record that it was when this run began ({error}): the "
         "manifest has changed. Start again, and do not change manifests under a run."

@@ -221,7 +221,7 @@ def _read_sample(
   row = materialise(PlanRow(0, 0, 0, (number,)))
   if not row["num_bad"]:
     return row, ""
-  with open(quarantine) as file:
+  with open(quarantine, encoding="utf-8") as file:
     return row, json.loads(file.readline())["error"]
 
 

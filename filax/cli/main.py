@@ -52,10 +52,13 @@ def version() -> str:
 def main(argv: list[str] | None = None) -> int:
   """Runs a verb; returns the exit code."""
   try:
-    from filax.cli import standard_streams
+    from filax.cli import standard_streams, utf8
 
     standard_streams.open_closed_streams()
-    return _run(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+      utf8.restart_in_utf8()
+      argv = sys.argv[1:]
+    return _run(argv)
   except KeyboardInterrupt:  # It came before the verb began, or after its end.
     print("filax: stopped.", file=sys.stderr)
     return 130

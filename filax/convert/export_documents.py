@@ -65,7 +65,7 @@ def write_documents(
     chat = None if vocabulary is None else vocabulary.chat
     documents |= processor_files.processor_files(config, chat)
   for name, content in documents.items():
-    (out / name).write_text(json.dumps(content, indent=2) + "\n")
+    (out / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
   for source, name in export_format.files:
     shutil.copy(EXPORT_KIT / source, out / name)
 
@@ -127,7 +127,7 @@ def placeholder_ids(
 def _add_placeholders(file: Path, ids: Sequence[int], model: Mapping[str, Any]) -> None:
   """Adds the placeholders to a tokenizer.json, if there are rows for them."""
   rows = components.build("llm", model["llm"]).vocab
-  content = json.loads(file.read_text())
+  content = json.loads(file.read_text(encoding="utf-8"))
   added = content.setdefault("added_tokens", [])
   used_names = {token["content"] for token in added}
   used_ids = {token["id"] for token in added}
@@ -145,4 +145,4 @@ def _add_placeholders(file: Path, ids: Sequence[int], model: Mapping[str, Any]) 
     )
     added.append(token)
   added.sort(key=lambda token: token["id"])
-  file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+  file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -44,7 +44,7 @@ def choose_records(
   `counts`: records answered right by scenes alone, by scenes and uniform frames, and by neither;
   fewer if there are not enough.
   """
-  records = json.loads(manifest.read_text())
+  records = json.loads(manifest.read_text(encoding="utf-8"))
   right = {name: _right_answers(evals[name]) for name in SELECTIONS}
   outcomes = ((True, False), (True, True), (False, False))
   chosen = []

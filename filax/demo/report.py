@@ -79,7 +79,7 @@ def check_report(path: pathlib.Path) -> str:
   """
   if not path.exists():
     raise ValueError(f"There is no {path}. Run filax demo --workdir {path.parent} first.")
-  report = json.loads(path.read_text())
+  report = json.loads(path.read_text(encoding="utf-8"))
   missed = missed_bars(report)
   if missed:
     raise ValueError(f"The demo did not reach its targets: {'; '.join(missed)}.")

@@ -121,7 +121,7 @@ def _stage_run(
   shapes = parameter_shapes(model)
   run = _run_folder(source)
   _write_card(run, out, published, shared, _counts(shapes))
-  (out / "config.json").write_text(json.dumps(shared, indent=2) + "\n")
+  (out / "config.json").write_text(json.dumps(shared, indent=2) + "\n", encoding="utf-8")
   tokenizer = tokenizer_folder.load_if_present(run)
   if tokenizer is not None:  # Of its settings, the chat template and the end tokens alone.
     tokenizer.save(out)
@@ -151,7 +151,9 @@ def _name_base(file: pathlib.Path, base_model: str) -> None:
   settings = safe_files.read_json(file)
   base = base_model or pathlib.PurePath(str(settings.get("base_model_name_or_path") or "")).name
   file.unlink()  # It may be a link to the file of the user.
-  file.write_text(json.dumps(settings | dict(base_model_name_or_path=base), indent=2) + "\n")
+  file.write_text(
+    json.dumps(settings | dict(base_model_name_or_path=base), indent=2) + "\n", encoding="utf-8"
+  )
 
 
 def _write_card(

@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from data_pipelines.media.open import TooManyFiles
+from data_pipelines.media.open import UnfitProcess
 from data_pipelines.packing import sample_table
 from filax.testing import corpora
 
@@ -49,7 +49,7 @@ def test_a_limit_that_is_reached_masks_nothing(folder, tmp_path):
   row = next(row for row in map(pipeline.row, range(9)) if materialise(row)["frames"].any())
   bad = materialise(row)["num_bad"]
   before = listed.read_bytes() if listed.exists() else b""
-  with no_file_may_be_opened(), pytest.raises(TooManyFiles, match=r"ulimit -n\), which is 3 "):
+  with no_file_may_be_opened(), pytest.raises(UnfitProcess, match=r"ulimit -n\), which is 3 "):
     materialise(row)
   assert (listed.read_bytes() if listed.exists() else b"") == before
   assert materialise(row)["num_bad"] == bad
@@ -58,5 +58,5 @@ def test_a_limit_that_is_reached_masks_nothing(folder, tmp_path):
 def test_a_manifest_is_not_blamed_for_the_limit(folder):
   samples = corpora.open_pipeline(folder).plan.samples
   samples._files.clear()
-  with no_file_may_be_opened(), pytest.raises(TooManyFiles, match="too many files are open"):
+  with no_file_may_be_opened(), pytest.raises(UnfitProcess, match="too many files are open"):
     samples[0]

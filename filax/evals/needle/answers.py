@@ -89,7 +89,7 @@ def _check_settings(path: pathlib.Path, settings: dict[str, Any]) -> None:
   settings = json.loads(json.dumps(settings))  # As they will be read.
   if path.exists():
     try:
-      former = json.loads(path.read_text())
+      former = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
       former = {}
     changed = sorted(key for key in settings if former.get(key) != settings[key])

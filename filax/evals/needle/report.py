@@ -289,7 +289,7 @@ class NeedleReport:
 def former_result(out: str | os.PathLike) -> dict[str, Any]:
   """result.json of a stopped run; {} without one."""
   try:
-    return json.loads(pathlib.Path(out, RESULT).read_text())
+    return json.loads(pathlib.Path(out, RESULT).read_text(encoding="utf-8"))
   except (OSError, ValueError):
     return {}
 
