@@ -138,8 +138,8 @@ def check_process(error: BaseException, name: str) -> None:
   encoding = sys.getfilesystemencoding()
   if isinstance(error, UnicodeEncodeError) and encoding != "utf-8":
     raise UnfitProcess(
-      f"{name} cannot be opened: this process writes the names of files in {encoding}, the encoding "
-      "of its locale. Set PYTHONUTF8=1 before Python starts."
+      f"{name} cannot be opened: this process writes the names of files in {encoding}, the "
+      "encoding of its locale. Set PYTHONUTF8=1 before Python starts."
     ) from error
   if errno.EMFILE in numbers or errno.ENFILE in numbers:
     raise UnfitProcess(
