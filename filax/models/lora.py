@@ -150,12 +150,13 @@ def with_adapters(
 def merge_kernel(kernel, a, b, scale):
   """W + scale · A B, in the dtype of W.
 
-  The sum is computed in float32. The arguments are all of one layer, or all stacked over layers.
-  Works on NumPy arrays and on JAX arrays.
+  Product and sum are computed in float32. The arguments are all of one layer, or all stacked over
+  layers. Works on NumPy arrays and on JAX arrays.
   """
   flat_a = a.reshape(*scale.shape, -1, a.shape[-1])
   flat_b = b.reshape(*scale.shape, a.shape[-1], -1)
-  update = flat_a.astype("float32") @ flat_b.astype("float32")
+  with jax.default_matmul_precision("highest"):  # Else devices round A and B to bfloat16.
+    update = flat_a.astype("float32") @ flat_b.astype("float32")
   update = update * scale[..., None, None]
   merged = kernel.astype("float32") + update.reshape(kernel.shape)
   return merged.astype(kernel.dtype)
@@ -180,12 +181,13 @@ def adapter_product(module: Any, x: jax.Array) -> jax.Array:
   rate = _DROPOUT.get()
   if rate:
     x = _drop(x, rate, module.make_rng(DROPOUT_STREAM))
-  x, a, b, scale = module.promote_dtype(x, a, b, scale, dtype=module.dtype)
+  x, a, b = module.promote_dtype(x, a, b, dtype=module.dtype)
   axes = tuple(axis % x.ndim for axis in axes_of(module))
   product = module.dot_general
   h = product(x, a, ((axes, tuple(range(len(axes)))), ((), ())))
   out = product(h, b, (((h.ndim - 1,), (0,)), ((), ())))
-  return out * scale
+  scaled = out.astype(jnp.float32) * scale  # The scale itself is not rounded, as in merge_kernel.
+  return scaled.astype(out.dtype)
 
 
 def _drop(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:

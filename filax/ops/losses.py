@@ -17,6 +17,8 @@ from filax.ops import chunks
 from filax.parallel import gather
 from filax.parallel.rules import partition_spec
 
+EXACT = lax.Precision.HIGHEST  # By default, devices round the factors of a product to bfloat16.
+
 
 def cross_entropy(
   hidden: Float[Array, "R L D"],
@@ -103,8 +105,8 @@ def sample_sums(
   """
   member = jax.nn.one_hot(segment_ids - 1, segments, dtype=jnp.float32)  # Padding is in none.
   supervised = jnp.where(loss_mask > 0, nll * loss_mask, 0)
-  total = jnp.einsum("RL,RLS->RS", supervised, member)
-  count = jnp.einsum("RL,RLS->RS", loss_mask, member)
+  total = jnp.einsum("RL,RLS->RS", supervised, member, precision=EXACT)
+  count = jnp.einsum("RL,RLS->RS", loss_mask, member, precision=EXACT)
   return total, count
 
 

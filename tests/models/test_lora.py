@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
-from filax.models import adapted, components, lora, quantised
+from filax.models import adapted, components, layers, lora, quantised
 from filax.parallel import rules
 from filax.testing import row_source
 from tests.models.merged_leaves import merge_leaves
@@ -101,6 +101,20 @@ def test_merged_is_unmerged(hidden, params, adapters):
   apart = hidden(leaves)
   np.testing.assert_allclose(apart, merged, atol=1e-5)
   assert abs(apart - hidden(params)).max() > 0.1
+
+
+def test_the_scale_is_not_rounded_to_half_precision():
+  """alpha / rank = 2/3 has an error of 0.2 % in bfloat16, and merged kernels have none."""
+  dense = layers.Dense(64, use_bias=False, dtype="bfloat16")
+  factors = {lora.A: jax.random.normal(jax.random.key(0), (8, 2)), lora.KERNEL: jnp.zeros((8, 64))}
+  factors[lora.B] = jax.random.normal(jax.random.key(1), (2, 64))
+  x = jax.random.normal(jax.random.key(2), (4, 8), "bfloat16")
+  scale = np.float32(2 / 3)
+  unscaled, scaled = (
+    dense.apply({"params": factors | {lora.SCALE: jnp.float32(number)}}, x) for number in (1, scale)
+  )
+  expected = (np.asarray(unscaled, np.float32) * scale).astype(unscaled.dtype)
+  np.testing.assert_array_equal(scaled, expected)
 
 
 def test_prefill_and_decoding_have_them_too(model, params, adapters):
