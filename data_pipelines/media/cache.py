@@ -133,8 +133,7 @@ class FrameCache:
     except (OSError, files.DamagedFile) as error:
       files.report_damage(path, error)
       return None
-    seconds = table["second"][numbers]
-    return frames, seconds.astype(np.float32)
+    return frames, table["second"][numbers]
 
   def _table(self, key: str) -> np.ndarray | None:
     """Time and checksum of every frame, _FRAME [n], or None."""

@@ -58,13 +58,13 @@ def read_frames(
 
   times: seconds since the first frame, in any order; times outside of the video give its first or
   last frame. fps: the rate of a folder of pictures. Returns the frames uint8 [T size size 3] and
-  their real times float32 [T]. Raises MediaError.
+  their real times float64 [T]. Raises MediaError.
   """
   wanted = np.asarray(times, np.float64)
   if wanted.ndim != 1 or not np.isfinite(wanted).all():
     raise ValueError(f"times must be one list of finite seconds, but are {wanted}.")
   frames = np.empty((len(wanted), size, size, 3), np.uint8)
-  seconds = np.empty(len(wanted), np.float32)
+  seconds = np.empty(len(wanted), np.float64)
   previous_second = None
   previous_place = 0
   with _opened(media, size, resize, limits, fps) as source:
@@ -132,7 +132,7 @@ def read_timeline(
   for place, scene in enumerate(owners):
     places_of_media[scene.media].append(place)
   frames = np.empty((len(wanted), size, size, 3), np.uint8)
-  seconds = np.empty(len(wanted), np.float32)
+  seconds = np.empty(len(wanted), np.float64)
   for media, places in places_of_media.items():
     media_times = [_media_time(owners[place], wanted[place]) for place in places]
     frames[places], media_seconds = read(media, media_times, size, resize=resize, limits=limits)

@@ -173,7 +173,7 @@ def _read_tokens(
 
 
 def _parse_cache(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-  """Visual table f32 [M D] and real times f32 [T] from .npz."""
+  """Visual table f32 [M D] and real times f64 [T] from .npz."""
   arrays = read_npz(content)
   return arrays["table"], arrays["times"]
 

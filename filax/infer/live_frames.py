@@ -44,10 +44,10 @@ class WaitingFrames:
   def take_frames(self, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first frames and their seconds.
 
-    uint8 [count size size 3] and float32 [count].
+    uint8 [count size size 3] and float64 [count].
     """
     frames = np.stack(self._frames[:count])
-    seconds = np.asarray(self._seconds[:count], np.float32)
+    seconds = np.asarray(self._seconds[:count], np.float64)
     del self._frames[:count]
     del self._seconds[:count]
     return frames, seconds

@@ -18,7 +18,7 @@ from filax.infer.prefix import IndexedTokens
 from filax.spec import TEXT
 from filax.spec.visual_order import NEWLINE
 
-_LATE = 99_999.99  # Seconds whose text is as long as any.
+_LATE = 9_999_999.99  # Seconds whose text is as long as any, up to a third of a year.
 
 
 class VideoPrompt:

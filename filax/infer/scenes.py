@@ -20,7 +20,7 @@ class SelectedScene:
   """A group of frames that the selector merges for the llm."""
 
   time: float  # Seconds of the representative frame.
-  times: np.ndarray  # float32 [K]: seconds of all frames, ascending.
+  times: np.ndarray  # float64 [K]: seconds of all frames, ascending.
   thumbnail: np.ndarray  # uint8 [h w 3]: the representative frame.
   frames: np.ndarray  # uint8 [K h w 3]
 

@@ -25,7 +25,7 @@ class DecodedVideo:
   """
 
   frames: np.ndarray  # uint8 [T h w 3]
-  times: np.ndarray  # float32 [T]: seconds of each frame since the first frame of the video.
+  times: np.ndarray  # float64 [T]: seconds of each frame since the first frame of the video.
   duration: float  # Seconds of the whole video.
   path: str = ""
 

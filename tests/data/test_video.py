@@ -23,7 +23,7 @@ SIZE = 32
 def shown(path, times, **more):
   frames, seen = video.read_frames(path, times, SIZE, **more)
   assert frames.dtype == np.uint8 and frames.shape == (len(times), SIZE, SIZE, 3)
-  assert seen.dtype == np.float32
+  assert seen.dtype == np.float64
   return clips.read_numbers(frames), seen
 
 
@@ -46,6 +46,20 @@ def test_times_in_any_order_and_outside_the_video(clip):
   numbers, seen = shown(clip, [5.9, -3.0, 0.3, 100.0, 0.3, 2.4])
   assert numbers == [59, 0, 3, 59, 3, 24]
   np.testing.assert_allclose(seen, [5.9, 0, 0.3, 5.9, 0.3, 2.4], atol=1e-6)
+
+
+def test_times_of_a_whole_day_are_exact(tmp_path):
+  """float32 has steps of 0.008 s there, and a frame takes 0.017 s."""
+  times = [0.0, 86_399.967, 86_399.983]
+  path = clips.write_video(tmp_path / "day.mp4", 3, times=times)
+  numbers, seen = shown(path, [86_399.97, 86_399.99])
+  assert numbers == [1, 2]
+  np.testing.assert_allclose(seen, times[1:], atol=1e-9)
+  _, cached = FrameCache(tmp_path / "cache", SIZE).read_frames(path, times, SIZE)
+  np.testing.assert_allclose(cached, times, atol=1e-9)
+  part = (Scene(path, t0=86_399.0, t1=86_400.0),)
+  _, within = video.read_timeline(part, [0.99], SIZE)
+  np.testing.assert_allclose(within, [0.983], atol=1e-9)
 
 
 def test_no_times_give_no_frames(clip):

@@ -11,6 +11,8 @@ from data_pipelines.text import templates
 import filax
 from filax.infer import decoding, encode, live_cache, prefix
 from filax.infer.compiled import compilations
+from filax.infer.live_frames import WaitingFrames
+from filax.infer.live_prompt import VideoPrompt
 from filax.infer.video import DecodedVideo
 from filax.models.layer_cache import Cache
 from filax.ops import rope
@@ -208,6 +210,18 @@ def test_the_least_attended_groups_go(clip_model, monkeypatch):
   held = [int(group[0]) // 4 for group in live._times]
   assert held[0] == 0 and held[-1] == 29 and held == sorted(held)
   assert live.status.tokens <= 16 * 8
+
+
+def test_times_of_weeks_are_exact_and_have_places(scene_model):
+  frames, times = drawn(3, scene_model.model.encoder.size)
+  times = 9_000_000.01 + times.astype(np.float64) / 10
+  waiting = WaitingFrames(scene_model.model.encoder.size, "squash")
+  waiting.add_frames(frames, times)
+  _, seconds = waiting.take_frames(3)
+  np.testing.assert_array_equal(seconds, times)
+  prompt = VideoPrompt(scene_model.with_selector("uniform"))
+  question = prompt.question_tokens("", [seconds] * 5, seconds[-1])
+  assert len(question.tokens) <= prompt.longest_question(5)
 
 
 def test_frames_wait_while_an_answer_is_open(clip_model):

@@ -50,7 +50,7 @@ def test_a_scene_holds_its_frames_in_time_order(session, video):
     assert scene.frames.shape == (3, 42, 42, 3) and (np.diff(scene.times) >= 0).all()
     assert scene.time == scene.times[-1]
     np.testing.assert_array_equal(scene.thumbnail, scene.frames[-1])
-    place = np.flatnonzero(decoded.times == np.float32(scene.time))[0]
+    place = np.flatnonzero(decoded.times == scene.time)[0]
     np.testing.assert_array_equal(scene.thumbnail, decoded.frames[place])
 
 
