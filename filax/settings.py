@@ -23,7 +23,7 @@ from filax.setting_kinds import (
   whole_number,
 )
 
-_SEED = 2**63 - 1  # The largest seed that jax.random.key takes.
+LARGEST_SEED = 2**63 - 1  # That jax.random.key takes.
 
 
 def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
@@ -72,7 +72,7 @@ SELECTOR = {
   "seeds": one_of("farthest", "random", "kmeans++"),
 }
 TABLE: dict[str, Setting] = {
-  "seed": whole_number(0, _SEED),
+  "seed": whole_number(0, LARGEST_SEED),
   "init_from": PATH,
   "ignore_fingerprint": FLAG,
   "batch": whole_number(1),

@@ -39,6 +39,7 @@ FLOPS = ["flops", "--config", "configs/none.py"]
         ("--top-p", "1.5"),
         ("--top-k", "0"),
         ("--seed", "-1"),
+        ("--seed", str(2**63)),
       ]
     ),
     *(

@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from filax import settings
 from filax.checkpoint import averages
 from filax.cli import options
 from filax.models import components
@@ -172,7 +173,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     type=options.whole_number(1),
     help="sample from this number of likeliest tokens; default: all",
   )
-  add("--seed", type=options.whole_number(0), default=0)
+  add("--seed", type=options.whole_number(0, settings.LARGEST_SEED), default=0)
 
 
 def load_session(args: argparse.Namespace):

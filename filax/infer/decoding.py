@@ -87,7 +87,7 @@ def sampling_settings(
   return Sampling(
     temperature=np.asarray(temperature, np.float32),
     top_p=np.asarray(top_p, np.float32),
-    top_k=np.asarray(top_k, np.int32),
+    top_k=np.minimum(np.asarray(top_k, np.float64), model.vocab).astype(np.int32),
     min_p=np.asarray(min_p, np.float32),
     repetition_penalty=np.asarray(repetition_penalty, np.float32),
     vocab=np.int32(vocab),

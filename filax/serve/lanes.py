@@ -67,7 +67,8 @@ class PreparedPrompt:
 
 
 _PATIENCE = 8  # Chunks with few answers before a lane gets smaller.
-_ROW_SETTINGS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+# Setting of a row -> its value without an answer. One row that cuts tokens makes all be sorted.
+_NEUTRAL = dict(temperature=0.0, top_p=1.0, top_k=0.0, min_p=0.0, repetition_penalty=1.0)
 
 
 class Lane:
@@ -84,7 +85,7 @@ class Lane:
     self._state: Decoding | None = None
     self.owners: list[object | None] = []
     self._limit = np.zeros(0, np.int32)
-    self._settings = {name: np.zeros(0, np.float32) for name in _ROW_SETTINGS}
+    self._settings = {name: np.zeros(0, np.float32) for name in _NEUTRAL}
     self._sparse_chunks = 0  # One after another, in which a quarter of the rows was enough.
 
   @property
@@ -185,7 +186,8 @@ class Lane:
     """Ends the answer in a row."""
     self.owners[row] = None
     self._limit[row] = 0
-    self._settings["temperature"][row] = 0.0
+    for name, value in _NEUTRAL.items():
+      self._settings[name][row] = value
 
   def _take_rows(self, prompt: PreparedPrompt, owners: Sequence[object]) -> np.ndarray:
     """Gives free rows to owners; returns their places, int32 [n]."""
@@ -194,7 +196,7 @@ class Lane:
     for place, owner in zip(places, owners, strict=True):
       self.owners[place] = owner
     self._limit[places] = prompt.limit
-    for name in _ROW_SETTINGS:
+    for name in _NEUTRAL:
       self._settings[name][places] = getattr(prompt, name)
     return places
 
@@ -212,7 +214,7 @@ class Lane:
     self.owners += [None] * missing
     self._limit = np.pad(self._limit, (0, missing))
     for name, values in self._settings.items():
-      self._settings[name] = np.pad(values, (0, missing))
+      self._settings[name] = np.pad(values, (0, missing), constant_values=_NEUTRAL[name])
 
   def _sampling(self, places) -> Sampling:
     """The settings of some rows."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import filax
+from filax.infer import decoding
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate, stream
 from filax.models.components import build_video_lm
@@ -68,6 +69,11 @@ def test_several_answers_equal_those_of_repeated_prompts(model, params, settings
   apart = generate(model, params, [first] * 3 + [second] * 3, **settings)
   assert together.tokens == apart.tokens
   assert len({tuple(ids) for ids in together.tokens}) == 6
+
+
+@pytest.mark.parametrize("top_k", [121, 10**10, 10**40])
+def test_a_top_k_above_the_vocabulary_keeps_all(model, top_k):
+  assert decoding.sampling_settings(model, top_k=top_k).top_k == 120
 
 
 def test_several_answers_are_prefilled_once(model, params, monkeypatch):

@@ -112,11 +112,13 @@ def test_a_fixed_batch_gives_equal_bits_among_others(session, monkeypatch):
 def test_a_lane_gets_smaller_when_few_answers_are_left(session, monkeypatch):
   engine = Engine(session, with_changes(LIMITS, ["batch=8"]))
   rows = []
+  least_probable = []
   decode = engine._lanes.decode
 
   def recorded(shape):
     owners, chunk = decode(shape)
     rows.append(len(owners))
+    least_probable.append(engine._lanes._lanes[shape]._settings["top_p"].min())
     return owners, chunk
 
   monkeypatch.setattr(engine._lanes, "decode", recorded)
@@ -129,6 +131,7 @@ def test_a_lane_gets_smaller_when_few_answers_are_left(session, monkeypatch):
   text = whole_text(handles[-1])
   engine.close(5)
   assert max(rows) == 8 and rows[-1] == 2
+  assert min(least_probable) == 1  # Rows without an answer ask for no cut, which would sort all.
   assert text == session.ask(None, QUESTION, seed=9, **settings)
 
 
