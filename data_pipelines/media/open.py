@@ -70,7 +70,7 @@ class Limits:
 
   open_seconds: float = 10.0  # To open a file and find its streams.
   decode_seconds: float = 60.0  # For all packets and frames of one request.
-  packets: int = 5_000_000  # For one request; enough for a day of video at 60 frames a second.
+  packets: int = 20_000_000  # For one request: a day at 60 frames a second, with sound.
   image_pixels: int = 24_000_000  # Of a picture. The bound on its memory follows from this number.
   video_pixels: int = 0  # Of every frame of a video; 0 = no bound.
 

@@ -334,6 +334,11 @@ def test_budgets(clip):
   assert "packets" in video.probe(clip, video.Limits(packets=0)).error
 
 
+def test_the_packets_of_a_day_are_within_the_bound():
+  frames_and_sounds = 60 + 2 * 50  # A second; two tracks of sound.
+  assert video.Limits().packets > 24 * 3600 * frames_and_sounds
+
+
 def test_a_pipe_does_not_hang(tmp_path):
   os.mkfifo(tmp_path / "pipe.mp4")
   assert "neither a file nor a folder" in video.probe(str(tmp_path / "pipe.mp4")).error
