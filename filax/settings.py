@@ -24,6 +24,7 @@ from filax.setting_kinds import (
 )
 
 LARGEST_SEED = 2**63 - 1  # That jax.random.key takes.
+_POSITIONS = 2**24  # float32, in which angles are computed, holds all whole numbers up to here.
 
 
 def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
@@ -158,7 +159,7 @@ TABLE: dict[str, Setting] = {
     limit=3,
   ),
   "data.packing": FLAG,
-  "data.position_gaps": whole_number(0),
+  "data.position_gaps": whole_number(0, _POSITIONS),
   "data.too_long": one_of("skip", "error"),
   "data.exclude": PATH,
   "data.cache": PATH,

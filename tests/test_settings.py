@@ -85,6 +85,7 @@ def test_names_are_those_of_the_code():
       for key, value in [
         ("seed", -1),
         ("seed", 2**64),
+        ("data.position_gaps", 2**32),
         ("seed", True),
         ("batch", 0),
         ("batch", 2.0),
