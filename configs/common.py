@@ -71,7 +71,7 @@ def fila_model() -> dict:
     llm=qwen2("7B"),
     merge_stage="vision",  # vision | projector | pool: where frames of a group are merged.
     dtype="bfloat16",  # Dtype of computation.
-    param_dtype="float32",  # Dtype of the stored parameters.
+    param_dtype="float32",  # Dtype of frozen parameters. What is trained is stored in float32.
   )
 
 

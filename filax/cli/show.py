@@ -59,6 +59,7 @@ def report(config: ConfigDict) -> Iterator[str]:
   shapes = adapted_shapes(model, config.get("lora"))
   kernels = components.dense_kernels(model) if config.optim.get("kind") == "muon" else {}
   steps = max(config.steps, 1000)
+  shapes = optim.float32_where_trained(config.optim.to_dict(), shapes)
   optimizer = optim.make_optimizer(config.optim.to_dict(), shapes, steps, kernels)
   yield ""
   leaves = traverse_util.flatten_dict(shapes, sep="/")

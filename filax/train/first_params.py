@@ -165,20 +165,22 @@ def _draw_adapters(seed: int, adaptation: Adaptation, leaves: Mapping[str, Any])
 
 
 def _draw_model(seed: int, model: Any, leaves: Mapping[str, Any]) -> Leaves:
-  program = _drawing_program(model, tuple(_shardings(leaves).items()))
+  dtypes = {path: leaf.dtype for path, leaf in leaves.items()}
+  program = _drawing_program(model, tuple(_shardings(leaves).items()), tuple(dtypes.items()))
   return program(jax.random.key(seed), model.example())
 
 
 @functools.lru_cache(maxsize=4)  # Runs of other seeds trace it no second time.
-def _drawing_program(model: Any, shardings: tuple[tuple[str, Any], ...]) -> jax.stages.Wrapped:
+def _drawing_program(
+  model: Any, shardings: tuple[tuple[str, Any], ...], dtypes: tuple[tuple[str, Any], ...]
+) -> jax.stages.Wrapped:
   """The jitted function (key, example batch) -> first values by path."""
-  layout = dict(shardings)
 
   def draw_chosen(key, batch):
     drawn = flatten_tree(model.init(key, batch)["params"])
-    return {path: drawn[path] for path in layout}
+    return {path: drawn[path].astype(dtype) for path, dtype in dtypes}
 
-  return jax.jit(draw_chosen, out_shardings=layout)
+  return jax.jit(draw_chosen, out_shardings=dict(shardings))
 
 
 def _shardings(leaves: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,10 +108,7 @@ def make_optimizer(
   """
   leaves = _flatten(params)
   paths = list(leaves)
-  rates = assign_rules(config["rates"], paths, "config.optim.rates")
-  for path in paths:
-    if path.endswith(f"/{SCALE}"):  # A constant of config.lora, whatever the rules say.
-      rates[path] = 0.0
+  rates = peak_rates(config, paths)
   decay = assign_rules(config["decay"], paths, "config.optim.decay")
   if not any(rates.values()):
     raise ValueError("Every parameter is frozen. Give a row of config.optim.rates a rate above 0.")
@@ -131,6 +128,32 @@ def make_optimizer(
   groups = {_label(regex): rate for regex, rate in config["rates"] if rate}
   transform = _float32_state(optimisers.average_iterates(config, rule, shape))
   return Optimizer(transform, rates, decay, groups, shape, config.get("ema", 0.0))
+
+
+def peak_rates(config: Mapping[str, Any], paths: Sequence[str]) -> dict[str, float]:
+  """Path -> peak learning rate by config.optim.rates; 0 = frozen.
+
+  Raises ValueError as `assign_rules`.
+  """
+  rates = assign_rules(config["rates"], paths, "config.optim.rates")
+  for path in paths:
+    if path.endswith(f"/{SCALE}"):  # A constant of config.lora, whatever the rules say.
+      rates[path] = 0.0
+  return rates
+
+
+def float32_where_trained(config: Mapping[str, Any], shapes: PyTree) -> PyTree:
+  """The shapes of parameters, float32 for all that config.optim.rates trains.
+
+  Half precision would round most updates away. Near 0.02 its numbers are 1.2e-4 apart in bfloat16,
+  and an update of AdamW is about as large as the learning rate, such as 1e-5.
+  """
+  leaves = _flatten(shapes)
+  rates = peak_rates(config, list(leaves))
+  for path, leaf in leaves.items():
+    if rates[path] and leaf.dtype in (jnp.bfloat16, jnp.float16):
+      leaves[path] = jax.ShapeDtypeStruct(leaf.shape, jnp.float32)
+  return _unflatten(leaves)
 
 
 def assign_rules(rules: Rules, paths: Sequence[str], key: str) -> dict[str, float]:

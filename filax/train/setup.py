@@ -73,6 +73,7 @@ def prepare(
   model = components.build_video_lm(config["model"])
   adapted = adaptation(model, config.get("lora"))
   shapes = adapted.shapes(components.parameter_shapes(model))
+  shapes = optim.float32_where_trained(config["optim"], shapes)
   layout = rules.parameter_shardings(components.dims_table(config["model"]), shapes, mesh)
   kernels = components.dense_kernels(model) if config["optim"].get("kind") == "muon" else {}
   optimizer = optim.make_optimizer(config["optim"], shapes, steps, kernels)

@@ -151,12 +151,18 @@ def test_a_quantised_base(whole, tmp_path):
 
 
 @pytest.mark.long
-def test_what_else_is_trained_is_saved(whole, tmp_path):
-  rates = (("lora_[ab]$", 1e-3), ("^projector/", 1e-3), ("", 0.0))
-  ranks = (("^llm/", 4),)
-  train(config(whole, steps=1, **{"optim.rates": rates, "lora.ranks": ranks}), tmp_path)
+def test_what_else_is_trained_is_saved_in_float32(whole, tmp_path):
+  """Beside a base in bfloat16, which would round away most updates of a usual rate."""
+  rates = (("lora_[ab]$", 1e-3), ("^projector/", 1e-6), ("", 0.0))
+  changes = {"optim.rates": rates, "lora.ranks": (("^llm/", 4),), "model.param_dtype": "bfloat16"}
+  train(config(whole, steps=1, **changes), tmp_path)
   names = {name for name in stored(tmp_path, 1) if not lora.is_adapter(name)}
   assert names and all(name.startswith("projector/") for name in names)
+  after = parameter_reader.ParameterReader(tmp_path / "checkpoints" / "1")
+  before = parameter_reader.ParameterReader(store.newest_step(whole))
+  for name in (name for name in names if name.endswith("/kernel")):
+    assert after.whole(name).dtype == np.float32
+    assert (after.whole(name) != before.whole(name)).mean() > 0.9, name
 
 
 @pytest.mark.long

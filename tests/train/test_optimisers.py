@@ -150,6 +150,18 @@ def test_schedule_free_trains_float32_alone():
     optim.make_optimizer(settings, params, 10, KERNELS)
 
 
+def test_what_is_trained_is_stored_in_float32():
+  """At a usual rate, bfloat16 rounds most updates away."""
+  shapes = {
+    "encoder": {"kernel": jax.ShapeDtypeStruct((64,), jnp.bfloat16)},
+    "llm": {"kernel": jax.ShapeDtypeStruct((64,), jnp.bfloat16)},
+  }
+  settings = OPTIM | dict(rates=(("^encoder/", 0.0), ("", 1e-5)), decay=(("", 0.0),))
+  stored = optim.float32_where_trained(settings, shapes)
+  assert stored["encoder"]["kernel"].dtype == jnp.bfloat16
+  assert stored["llm"]["kernel"].dtype == jnp.float32
+
+
 def test_an_unknown_kind_names_the_known_ones():
   with pytest.raises(ValueError, match="adamw, lion, muon, adafactor"):
     optimisers.gradient_rule(OPTIM | dict(kind="sgd"), PARAMS, {})

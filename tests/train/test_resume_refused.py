@@ -29,7 +29,6 @@ def run_folder(tmp_path_factory):
   [
     ({"optim.kind": "lion"}, "config.optim.kind was adamw and is lion"),
     ({"optim.ema": 0.9}, "config.optim.ema was 0.0 and is 0.9"),
-    ({"model.param_dtype": "bfloat16"}, "config.model.param_dtype was float32 and is bfloat16"),
     ({"optim.rates": (("^llm/", 0.0), ("", 1e-3))}, r"config.optim.rates was .* and is \[\['\^llm"),
   ],
 )
