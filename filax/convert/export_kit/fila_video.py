@@ -87,7 +87,7 @@ def read_video(path, settings, size):
       if number in index:
         pictures[number] = resized_picture(frame, size, resize)
   frames = np.stack([pictures[number] for number in index])
-  return frames, times[index].astype(np.float32), duration
+  return frames, times[index], duration
 
 
 def resized_picture(frame, size, resize):
