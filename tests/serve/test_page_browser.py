@@ -160,14 +160,19 @@ def test_an_uploaded_video_is_asked_about(page, tmp_path):
   assert not console_errors(page)
 
 
-def test_an_answer_is_streamed_and_can_be_stopped(page):
-  choose_example(page)
-  click(page, "#settings button")
-  wait(page, lambda: element(page, "#tokens input"))
-  set_number(page, "#tokens", LONG_ANSWER)
-  ask(page)
+def begin_long_answer(browser):
+  """Asks about the first example; returns when some of the answer is there."""
+  choose_example(browser)
+  click(browser, "#settings button")
+  wait(browser, lambda: element(browser, "#tokens input"))
+  set_number(browser, "#tokens", LONG_ANSWER)
+  ask(browser)
   lengths = set()
-  wait(page, lambda: lengths.add(len(answer_text(page))) or len(lengths) > 3)
+  wait(browser, lambda: lengths.add(len(answer_text(browser))) or len(lengths) > 3)
+
+
+def test_an_answer_is_streamed_and_can_be_stopped(page):
+  begin_long_answer(page)
   click(page, "#stop")
   wait(page, lambda: "Stopped." in text_of(page, ".filax-note"))
   wait(page, lambda: element(page, "#ask"))
@@ -175,6 +180,40 @@ def test_an_answer_is_streamed_and_can_be_stopped(page):
   time.sleep(0.5)
   assert answer_text(page) == stopped
   assert not console_errors(page)
+
+
+def test_start_over_forgets_the_answer_that_is_written(page):
+  begin_long_answer(page)
+  click(page, "#anew")
+  wait(page, lambda: not answer_text(page))
+  time.sleep(0.5)
+  assert not answer_text(page), "the answer came back"
+  assert not console_errors(page)
+
+
+def test_a_double_click_asks_once(page):
+  choose_example(page)
+  page.execute_script(
+    "const ask = document.querySelector('button#ask');"
+    "for (let n = 0; n < 2; n++) ask.click();"
+  )
+  wait(page, lambda: "measure attention" in text_of(page, ".filax-phases"))
+  assert len(page.find_elements(By.CSS_SELECTOR, "#chat .user.message")) == 1
+
+
+def test_the_video_that_is_shown_is_the_one_asked_about(page, tmp_path):
+  choose_example(page)
+  page.set_network_conditions(latency=0, download_throughput=-1, upload_throughput=10_000)
+  video = clips.write_video(tmp_path / "holiday.mp4", frames=600)
+  page.find_element(By.CSS_SELECTOR, "input#file").send_keys(video)
+  wait(page, lambda: "Uploading" in text_of(page, ".upload-note"))
+  assert "examples/0" in page.execute_script("return document.querySelector('video').src")
+  click(page, "[data-example='1']")
+  page.delete_network_conditions()
+  wait(page, lambda: "1.mp4: 8.0 seconds" in text_of(page, ".filax-note"))
+  time.sleep(1.0)
+  assert "1.mp4" in text_of(page, ".filax-note"), "an upload that ended later took its place"
+  assert "examples/1" in page.execute_script("return document.querySelector('video').src")
 
 
 def test_a_click_moves_the_player(page):

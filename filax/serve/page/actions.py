@@ -106,14 +106,17 @@ class PageActions:
     if refusal:
       yield PageUpdate(status=drawings.sentence(refusal, "error"))
       return
-    yield PageUpdate(
-      chat=talk.bubbles(question), question="", status=drawings.NOTHING, running=True
-    )
     answer = ""
     try:
+      # Before the first update: while that is sent, a second click must find the answer.
       talk.handle = self._engine.submit(_request(talk, question, controls))
       talk.stopped = False
+      yield PageUpdate(
+        chat=talk.bubbles(question), question="", status=drawings.NOTHING, running=True
+      )
       async for pieces in talk.handle.arrivals():
+        if self.talks.talk(page) is not talk:  # The page shows another talk by now.
+          return
         added = "".join(piece.text for piece in pieces)
         if added:
           answer += added
@@ -121,8 +124,9 @@ class PageActions:
           await asyncio.sleep(REDRAW_SECONDS)
       usage = _usage(talk)
     except RequestError as error:
-      failure = _failure(error)
-      yield dataclasses.replace(failure, chat=talk.bubbles(), question=question)
+      if self.talks.talk(page) is talk:
+        failure = _failure(error)
+        yield dataclasses.replace(failure, chat=talk.bubbles(), question=question)
       return
     finally:
       _end(talk)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page in gradio: its parts, and which action each event starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 import importlib.resources
 from typing import Any
 
@@ -158,13 +158,15 @@ class PageLayout:
     if kind == "example" and key.isdecimal() and int(key) < len(self._examples):
       question = self._examples[int(key)].question
       yield self._changes(PageUpdate(question=question))
-    async for update in self._actions.choose_video(page, chosen, self._controls(*controls)):
-      yield self._changes(update)
+    updates = self._actions.choose_video(page, chosen, self._controls(*controls))
+    async for changes in self._all_changes(updates):
+      yield changes
 
   async def _on_ask(self, question: str, request: gr.Request, *controls):
     page = _page_id(request)
-    async for update in self._actions.ask(page, question or "", self._controls(*controls)):
-      yield self._changes(update)
+    updates = self._actions.ask(page, question or "", self._controls(*controls))
+    async for changes in self._all_changes(updates):
+      yield changes
 
   def _on_anew(self, request: gr.Request):
     return self._changes(self._actions.begin_anew(_page_id(request)))
@@ -196,6 +198,18 @@ class PageLayout:
       self.ask,
       self.stop,
     ]
+
+  async def _all_changes(
+    self, updates: AsyncIterator[PageUpdate]
+  ) -> AsyncIterator[dict[Any, Any]]:
+    """`_changes` of updates, then one that changes nothing.
+
+    When a function ends, gradio sends its last values once more. The page may show another video or
+    another talk by then, and pictures are megabytes.
+    """
+    async for update in updates:
+      yield self._changes(update)
+    yield {self.status: gr.skip()}
 
   def _changes(self, update: PageUpdate) -> dict[Any, Any]:
     """An update as gradio's values of the parts that change."""

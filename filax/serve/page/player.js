@@ -4,6 +4,7 @@ const input = element.querySelector("input[type=file]");
 const drop = element.querySelector(".drop");
 const note = element.querySelector(".upload-note");
 let blobUrl = "";
+let uploading = null; // The request of the upload that runs.
 
 function say(text, isError) {
   note.textContent = text;
@@ -25,11 +26,19 @@ function failure(request) {
   }
 }
 
+// Ends the upload of a video when another one is chosen.
+function endUpload() {
+  if (uploading) uploading.abort();
+  uploading = null;
+}
+
 function upload(file) {
+  endUpload();
   const form = new FormData();
   form.append("purpose", "user_data");
   form.append("file", file);
   const request = new XMLHttpRequest();
+  uploading = request;
   request.open("POST", "v1/files");
   request.upload.onprogress = (event) => {
     if (event.lengthComputable) {
@@ -43,11 +52,11 @@ function upload(file) {
       return;
     }
     say("");
+    show(URL.createObjectURL(file)); // Not before: questions are about the video that is shown.
     const id = JSON.parse(request.responseText).id;
     trigger("chosen", { kind: "upload", key: id, name: file.name });
   };
   say(`Uploading ${file.name} …`);
-  show(URL.createObjectURL(file));
   request.send(form);
 }
 
@@ -66,6 +75,7 @@ element.addEventListener("click", (event) => {
   const example = event.target.closest("[data-example]");
   if (!example) return;
   const number = example.dataset.example;
+  endUpload();
   say("");
   show(`page/examples/${number}`);
   trigger("chosen", { kind: "example", key: number, name: "" });
