@@ -194,8 +194,7 @@ def test_start_over_forgets_the_answer_that_is_written(page):
 def test_a_double_click_asks_once(page):
   choose_example(page)
   page.execute_script(
-    "const ask = document.querySelector('button#ask');"
-    "for (let n = 0; n < 2; n++) ask.click();"
+    "const ask = document.querySelector('button#ask');for (let n = 0; n < 2; n++) ask.click();"
   )
   wait(page, lambda: "measure attention" in text_of(page, ".filax-phases"))
   assert len(page.find_elements(By.CSS_SELECTOR, "#chat .user.message")) == 1

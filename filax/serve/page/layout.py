@@ -199,9 +199,7 @@ class PageLayout:
       self.stop,
     ]
 
-  async def _all_changes(
-    self, updates: AsyncIterator[PageUpdate]
-  ) -> AsyncIterator[dict[Any, Any]]:
+  async def _all_changes(self, updates: AsyncIterator[PageUpdate]) -> AsyncIterator[dict[Any, Any]]:
     """`_changes` of updates, then one that changes nothing.
 
     When a function ends, gradio sends its last values once more. The page may show another video or
