@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the server until a signal stops it."""
 
-from collections.abc import Callable
 import contextlib
 import dataclasses
 import importlib.util
@@ -63,11 +62,11 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   name = options.name or model_name(session.processor.source)
   rules = GuardRules(options.key, (options.host, *options.hosts), options.origins)
   app = build_app(ChatServer(engine, sources, uploads, name), rules, options.stop_seconds)
-  close_page = None
-  if options.page and can_show_page():
+  has_page = options.page and can_show_page()
+  if has_page:
     from filax.serve.page.mount import mount_page
 
-    close_page = mount_page(app, engine, limits, uploads.path_of)
+    mount_page(app, engine, limits, uploads.path_of)
   config = uvicorn.Config(
     app,
     host=options.host,
@@ -83,7 +82,7 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   signal.signal(signal.SIGTERM, _stay_quiet)  # uvicorn raises the signal again when it has stopped.
   try:
     with contextlib.suppress(KeyboardInterrupt):  # So does asyncio, with SIGINT.
-      _AnnouncedServer(config, name, close_page).run()
+      _AnnouncedServer(config, name, has_page).run()
   finally:
     engine.close(0)
     uploads.close()
@@ -139,10 +138,10 @@ def can_show_page() -> bool:
 class _AnnouncedServer(uvicorn.Server):
   """A server that says where it listens."""
 
-  def __init__(self, config: uvicorn.Config, name: str, close_page: Callable[[], None] | None):
+  def __init__(self, config: uvicorn.Config, name: str, has_page: bool):
     super().__init__(config)
     self._name = name
-    self._close_page = close_page  # None without a page.
+    self._has_page = has_page
 
   async def startup(self, sockets=None) -> None:
     """Listens, and prints the address."""
@@ -152,14 +151,8 @@ class _AnnouncedServer(uvicorn.Server):
     host, port = self.servers[0].sockets[0].getsockname()[:2]
     if ":" in host:
       host = f"[{host}]"
-    page = f"The page is at http://{host}:{port}/." if self._close_page else ""
+    page = f"The page is at http://{host}:{port}/." if self._has_page else ""
     print(f"{self._name} answers at http://{host}:{port}/v1. {page}".rstrip(), flush=True)
-
-  async def shutdown(self, sockets=None) -> None:
-    """Stops; connections of open pages, which never end otherwise, end first."""
-    if self._close_page is not None:
-      self._close_page()
-    await super().shutdown(sockets)
 
 
 def _stay_quiet(number, frame) -> None:

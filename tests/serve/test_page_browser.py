@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 
+import httpx
 from page_server import LONG_ANSWER, serve_page
 import pytest
 from selenium import webdriver
@@ -180,6 +181,12 @@ def test_an_answer_is_streamed_and_can_be_stopped(page):
   time.sleep(0.5)
   assert answer_text(page) == stopped
   assert not console_errors(page)
+
+
+def test_a_page_that_closes_ends_its_answer(server, page):
+  begin_long_answer(page)
+  page.get("about:blank")
+  wait(page, lambda: "filax_running 0" in httpx.get(f"{server}metrics").text)
 
 
 def test_start_over_forgets_the_answer_that_is_written(page):

@@ -57,3 +57,8 @@ def test_the_page_names_no_other_host(client):
   page = client.get("/", auth=("me", KEY)).text
   for address in ("googleapis", "cdnjs", "gstatic"):
     assert address not in page
+
+
+def test_an_open_page_keeps_no_connection(client):
+  """A browser has six connections to a server, for all its pages."""
+  assert not client.get("/config", auth=("me", KEY)).json()["connect_heartbeat"]

@@ -148,7 +148,6 @@ class PageLayout:
     )
     gr.on([self.anew.click, self.chat.clear], self._on_anew, **options)
     self.stop.click(self._on_stop, **(options | dict(outputs=None)))
-    self.blocks.unload(self._on_leave)
 
   async def _on_choose(self, event: gr.EventData, request: gr.Request, *controls):
     kind = str(event.kind)
@@ -173,9 +172,6 @@ class PageLayout:
 
   def _on_stop(self, request: gr.Request) -> None:
     self._actions.stop_answer(_page_id(request))
-
-  def _on_leave(self, request: gr.Request) -> None:
-    self._actions.talks.leave(_page_id(request))
 
   def _controls(self, selector, dropout, frames, tokens, temperature, attention) -> PageControls:
     """The controls' values.

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 from typing import Any
+import urllib.parse
 
 from filax.serve.engine import Engine
 from filax.serve.limits import ServingLimits
@@ -18,19 +19,19 @@ from filax.serve.requests import RequestError
 # past the limits of the server, and are not served.
 USED = re.compile(
   r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.+"
-  r"|/gradio_api/(queue/(join|data)|heartbeat/\w+|cancel|reset|app_id|startup-events|theme\.css)/?"
+  r"|/gradio_api/(queue/(join|data)|cancel|reset|app_id|startup-events|theme\.css)/?"
 )
+STREAM = "/gradio_api/queue/data"  # What a page receives while it waits for something.
 LONGEST_NAME = 100  # Letters.
 
 
 def mount_page(
   app: Any, engine: Engine, limits: ServingLimits, find_upload: Callable[[str], pathlib.Path]
-) -> Callable[[], None]:
+) -> None:
   """Adds the page to a FastAPI application, below its routes.
 
-  find_upload: id of an uploaded file -> its path; raises RequestError. Returns a function that
-  ends the connections of open pages; call it in the event loop when the server stops. Raises
-  ModuleNotFoundError without gradio.
+  find_upload: id of an uploaded file -> its path; raises RequestError. Raises ModuleNotFoundError
+  without gradio.
   """
   os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Read while gradio is imported.
   import gradio as gr
@@ -62,9 +63,7 @@ def mount_page(
     show_error=True,
   )
   mounted = app.routes[-1]
-  page = mounted.app
-  mounted.app = UsedRoutes(page)
-  return page.stop_event.set
+  mounted.app = UsedRoutes(mounted.app, actions.stop_answer)
 
 
 def _example_at(examples: Sequence[PageExample], key: str) -> PageExample:
@@ -84,17 +83,38 @@ def _add_examples(app: Any, examples: Sequence[PageExample]) -> None:
 
 
 class UsedRoutes:
-  """ASGI application that serves only the routes that the page uses."""
+  """ASGI application that serves only the routes that the page uses.
 
-  def __init__(self, app: Any):
+  stop_answer: called with the id of a page that was closed while it waited for something. (gradio
+  would tell it of any page, but for that each open page keeps a connection, of which a browser has
+  six: the sixth page would not open.)
+  """
+
+  def __init__(self, app: Any, stop_answer: Callable[[str], None]):
     self._app = app
+    self._stop_answer = stop_answer
 
   async def __call__(self, scope, receive, send) -> None:
     from starlette.responses import JSONResponse
 
     if scope["type"] == "http" and USED.fullmatch(scope["path"]):
-      await self._app(scope, receive, send)
+      await self._app(scope, self._watched(scope, receive), send)
       return
     error = dict(message="There is nothing here.", code="not_found")
     reply = JSONResponse(dict(error=error), status_code=404)
     await reply(scope, receive, send)
+
+  def _watched(self, scope, receive):
+    """`receive` of a request, which notices that a page leaves its stream."""
+    if scope["path"] != STREAM:
+      return receive
+    query = urllib.parse.parse_qs(scope["query_string"].decode("latin-1"))
+
+    async def receive_or_stop() -> dict[str, Any]:
+      message = await receive()
+      if message["type"] == "http.disconnect":
+        for page in query.get("session_hash", ()):
+          self._stop_answer(page)
+      return message
+
+    return receive_or_stop
