@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from filax.serve.page import drawings, examples, talks
+from filax.serve.page import actions, drawings, examples, talks
 from filax.serve.page.looks import SheetFrame, VideoLook
 from filax.serve.requests import VIDEO, AnswerSettings, EffectiveVideo, Usage
 
@@ -105,6 +105,14 @@ def test_a_talk_shows_its_video_once():
   medium, question = first.parts
   assert (medium.kind, medium.paths, medium.frame_settings.frames) == (VIDEO, ("/a.mp4",), 16)
   assert (question, answer.parts, second.parts) == ("What?", ("A circle.",), ("And then?",))
+
+
+def test_a_long_chat_is_drawn_less_often():
+  """Drawing it takes a slow browser seconds, and updates must not wait in line there."""
+  pause = actions.redraw_pause
+  assert pause([]) == actions.REDRAW_SECONDS
+  assert pause(talks.PageTalk().bubbles("What?", "a" * 100_000)) > 1.0
+  assert pause(talks.PageTalk(turns=[("What?", "a" * 2000)] * 50).bubbles()) > 1.0
 
 
 class Handle:

@@ -2,7 +2,7 @@
 """What the page does: choose a video, ask, stop, begin anew. Knows nothing of gradio."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 import dataclasses
 
 from data_pipelines.sample import Turn
@@ -15,9 +15,8 @@ from filax.serve.page.talks import PageTalk, PageTalks, PickedVideo
 from filax.serve.requests import AnswerRequest, AnswerSettings, RequestError, Usage
 
 NO_VIDEO = "Choose a video first."
-# A browser draws the whole chat anew at each update. Faster updates would wait in line there: a
-# long answer would appear long after it was generated, and "Stop" would seem to do nothing.
-REDRAW_SECONDS = 0.1
+REDRAW_SECONDS = 0.1  # Between two updates of a short chat.
+REDRAW_LETTERS = 8000  # Of a chat whose updates are twice as far apart.
 BUSY = "An answer is still being written. Stop it first, or wait."
 
 
@@ -120,8 +119,9 @@ class PageActions:
         added = "".join(piece.text for piece in pieces)
         if added:
           answer += added
-          yield PageUpdate(chat=talk.bubbles(question, answer))
-          await asyncio.sleep(REDRAW_SECONDS)
+          chat = talk.bubbles(question, answer)
+          yield PageUpdate(chat=chat)
+          await asyncio.sleep(redraw_pause(chat))
       usage = _usage(talk)
     except RequestError as error:
       if self.talks.talk(page) is talk:
@@ -180,6 +180,17 @@ class PageActions:
     if talk.video is None and "encoder" in self._engine.session.params:
       return NO_VIDEO
     return ""
+
+
+def redraw_pause(chat: Sequence[Mapping[str, str]]) -> float:
+  """Seconds from one update of a chat to the next.
+
+  A browser draws the whole chat anew at each update. If they came faster than that, they would wait
+  in line there: a long answer would appear long after it was generated, and "Stop" would seem to do
+  nothing.
+  """
+  letters = sum(len(bubble["content"]) for bubble in chat)
+  return REDRAW_SECONDS * (1 + letters / REDRAW_LETTERS)
 
 
 def _request(talk: PageTalk, question: str, controls: PageControls) -> AnswerRequest:
