@@ -25,6 +25,7 @@ class TextStream:
     self._stop_strings = (str(stop_strings),) if is_single else tuple(stop_strings)
     if "" in self._stop_strings:
       raise ValueError("A stop string must not be empty.")
+    self._longest_stop = max(map(len, self._stop_strings), default=0)
     self._ids: list[int] = []
     self._settled = ""  # Text of the ids before `_first`.
     self._first = 0
@@ -72,11 +73,12 @@ class TextStream:
   def _before_stop(self, text: str) -> str:
     """The text up to the first stop string.
 
-    Sets `stopped` if there is one.
+    Sets `stopped` if there is one. The text that was given holds none, so it is not searched again.
     """
+    first = max(0, len(self._text) - self._longest_stop)
     places = []
     for stop in self._stop_strings:
-      place = text.find(stop)
+      place = text.find(stop, first)
       if place >= 0:
         places.append(place)
     if not places:
@@ -86,12 +88,15 @@ class TextStream:
 
   def _held_back(self, text: str) -> int:
     """The number of last letters that may begin a stop string."""
-    longest = max(map(len, self._stop_strings), default=1) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-      end = text[-length:]
-      if any(stop.startswith(end) for stop in self._stop_strings):
-        return length
-    return 0
+    held = 0
+    for stop in self._stop_strings:
+      end = text[max(0, len(text) - len(stop) + 1) :]
+      place = end.find(stop[0])
+      while place >= 0 and not stop.startswith(end[place:]):
+        place = end.find(stop[0], place + 1)
+      if place >= 0:
+        held = max(held, len(end) - place)
+    return held
 
   def _advance(self, text: str) -> str:
     """What `text` adds to the text given.

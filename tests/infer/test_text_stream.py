@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text of an answer while its tokens arrive: whole letters, and the same text in the end."""
 
+import time
+
 import pytest
 
 from filax.infer.text_stream import TextStream
@@ -85,6 +87,16 @@ def test_a_long_answer_is_decoded_part_by_part(decode_ids, length):
   assert max(longest) < 150
   pieces.append(text.finish())
   assert "".join(pieces) == decode_ids(ids).strip()
+
+
+def test_many_stop_strings_cost_little_in_a_long_answer():
+  """The whole text was searched for each of them at each chunk: half a minute for this one."""
+  stops = [f"\nUser {number}:" for number in range(200)]
+  text = TextStream(decode_words, stops)
+  start = time.process_time()
+  for number in range(0, 30_000, 8):
+    text.add_ids(range(number, number + 8))
+  assert time.process_time() - start < 10
 
 
 def test_a_stop_string_may_be_a_text_of_its_own():
