@@ -152,9 +152,14 @@ def test_an_uploaded_video_is_asked_about(page, tmp_path):
   page.find_element(By.CSS_SELECTOR, "input#file").send_keys(video)
   wait(page, lambda: "holiday.mp4: 6.0 seconds" in text_of(page, ".filax-note"))
   assert len(page.find_elements(By.CSS_SELECTOR, ".filax-sheets .sheet")) == 2
+  page.execute_script("document.querySelector('.filax-sheets').isFirst = true")
   ask(page, EVIL)
   wait(page, lambda: "measure attention" in text_of(page, ".filax-phases"))
   assert "on the group around" in text_of(page, ".filax-strip")
+  bars = page.find_elements(By.CSS_SELECTOR, ".filax-sheets .heat")
+  assert max(bar.size["width"] for bar in bars) > 2, "the sheet shows the attention, too"
+  is_first = page.execute_script("return document.querySelector('.filax-sheets').isFirst")
+  assert is_first, "pictures are megabytes, and were sent again"
   assert answer_text(page)
   assert EVIL in text_of(page, "#chat"), "a question is shown as it was written"
   assert page.execute_script("return window.evil") is None

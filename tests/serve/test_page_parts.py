@@ -41,10 +41,12 @@ def test_long_heat_strips_keep_the_strongest_bars(look):
 
 
 def test_contact_sheets_stand_side_by_side(look):
-  sheets = drawings.contact_sheets(look, np.array([0.5, 0.1, 0.4]))
+  sheets = drawings.contact_sheets(look)
   assert sheets.count('class="sheet"') == 2
   assert "Uniform sampling" in sheets and "3 groups of 2 frames" in sheets
   assert sheets.count('class="heat"') == 3  # Attention is on the model's groups alone.
+  strip = drawings.heat_strip(look, np.array([0.5, 0.1, 0.4]))
+  assert "<style>.filax-sheets{--heat0:1.000;--heat1:0.200;--heat2:0.800}</style>" in strip
 
 
 def test_names_are_escaped(look):

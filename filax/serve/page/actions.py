@@ -17,6 +17,7 @@ from filax.serve.requests import AnswerRequest, AnswerSettings, RequestError, Us
 NO_VIDEO = "Choose a video first."
 REDRAW_SECONDS = 0.1  # Between two updates of a short chat.
 REDRAW_LETTERS = 8000  # Of a chat whose updates are twice as far apart.
+TOO_LONG = "context_length_exceeded"  # The code of this error.
 BUSY = "An answer is still being written. Stop it first, or wait."
 
 
@@ -89,6 +90,7 @@ class PageActions:
         yield _failure(error)
       return
     if self.talks.talk(page) is talk:
+      talk.shown = controls.look
       yield PageUpdate(
         status=drawings.sentence(_read_text(video, look)),
         strip=drawings.heat_strip(look),
@@ -154,9 +156,11 @@ class PageActions:
       return
     if self.talks.talk(page) is not talk:
       return
+    is_shown = talk.shown == controls.look  # Pictures are megabytes.
+    talk.shown = controls.look
     yield PageUpdate(
       strip=drawings.heat_strip(look, shares),
-      sheets=drawings.contact_sheets(look, shares),
+      sheets=None if is_shown else drawings.contact_sheets(look),
       phases=None if usage is None else drawings.phase_table(usage, seconds),
     )
 
@@ -166,7 +170,8 @@ class PageActions:
 
   def begin_anew(self, page: str) -> PageUpdate:
     """Forgets the questions so far; the video stays."""
-    self.talks.begin(page, self.talks.talk(page).video)
+    talk = self.talks.talk(page)
+    self.talks.begin(page, talk.video).shown = talk.shown
     return PageUpdate(
       chat=[], question="", status=drawings.NOTHING, phases=drawings.NOTHING, running=False
     )
@@ -238,8 +243,11 @@ def _prompt_turns(turns: Sequence[tuple[str, str]]) -> tuple[Turn, ...]:
 
 
 def _failure(error: RequestError) -> PageUpdate:
-  """One sentence about an error."""
-  return PageUpdate(status=drawings.sentence(str(error), "error"), running=False)
+  """One sentence about an error, and a second one where the page can do something about it."""
+  text = str(error)
+  if error.code == TOO_LONG:
+    text += " On this page: start over, or change the settings."
+  return PageUpdate(status=drawings.sentence(text, "error"), running=False)
 
 
 def _read_text(video: PickedVideo, look: VideoLook) -> str:

@@ -28,38 +28,52 @@ def time_text(seconds: float, duration: float) -> str:
   return clock(seconds) if duration >= 60 else f"{seconds:.1f} s"
 
 
-def contact_sheets(look: VideoLook, shares: np.ndarray | None = None) -> Markup:
+def contact_sheets(look: VideoLook) -> Markup:
   """The frames of the model's groups beside as many at even times.
 
-  shares [G]: the attention on each group, shown as bars below the groups.
+  `group_heats` draws bars below the groups, so that an answer need not send the pictures again.
   """
   title = f"Chosen by {look.selector}" if look.uniform else f"Frames shown ({look.selector})"
-  sheets = [_sheet(title, look.chosen, look, shares)]
+  sheets = [_sheet(title, look.chosen, look, _has_bars(look))]
   if look.uniform:
-    sheets.append(_sheet("Uniform sampling", look.uniform, look, None))
+    sheets.append(_sheet("Uniform sampling", look.uniform, look, has_bars=False))
   return element("div", *sheets, class_="filax-sheets")
 
 
-def _sheet(title: str, groups: FrameGroups, look: VideoLook, shares: np.ndarray | None) -> Markup:
+def _has_bars(look: VideoLook) -> bool:
+  """Whether all groups are drawn, so that each has a bar."""
+  return len(look.chosen) == len(look.times)
+
+
+def group_heats(shares: np.ndarray) -> Markup:
+  """The style that gives the bars of contact sheets their length.
+
+  shares [G]: the attention on each group.
+  """
+  heats = shares / max(float(shares.max()), 1e-9)
+  lengths = [f"--heat{place}:{heat:.3f}" for place, heat in enumerate(heats)]
+  return element("style", f".filax-sheets{{{';'.join(lengths)}}}")
+
+
+def _sheet(title: str, groups: FrameGroups, look: VideoLook, has_bars: bool) -> Markup:
   """One selection: a heading, then its groups."""
   count = len(look.times)
   size = len(groups[0]) if groups else 0
   remark = f"{count} groups of {size} frames" if size > 1 else f"{count} frames"
   if len(groups) < count:
     remark += f", {len(groups)} of them drawn"
-  if shares is None or len(groups) < count:
-    heights = [None] * len(groups)
-  else:
-    heights = list(shares / max(float(shares.max()), 1e-9))
   cells = []
-  for frames, height in zip(groups, heights, strict=True):
-    cells.append(_group(frames, height, look.duration))
+  for place, frames in enumerate(groups):
+    bar = NOTHING
+    if has_bars:
+      bar = element("i", style=f"--heat:var(--heat{place})", class_="heat")
+    cells.append(_group(frames, bar, look.duration))
   heading = element("h3", title, " ", element("span", remark, class_="faint"))
   return element("section", heading, element("div", *cells, class_="groups"), class_="sheet")
 
 
-def _group(frames: Sequence[SheetFrame], heat: float | None, duration: float) -> Markup:
-  """The frames of a group, which move the player."""
+def _group(frames: Sequence[SheetFrame], bar: Markup, duration: float) -> Markup:
+  """The frames of a group, which move the player, and its bar."""
   pictures = []
   for frame in frames:
     text = time_text(frame.seconds, duration)
@@ -74,9 +88,6 @@ def _group(frames: Sequence[SheetFrame], heat: float | None, duration: float) ->
         aria_label=f"Go to {text}",
       )
     )
-  bar = NOTHING
-  if heat is not None:
-    bar = element("i", style=f"--heat:{heat:.3f}", class_="heat")
   return element("div", element("div", *pictures, class_="frames"), bar, class_="group")
 
 
@@ -84,7 +95,7 @@ def heat_strip(look: VideoLook, shares: np.ndarray | None = None) -> Markup:
   """A time line with a bar for every frame shown.
 
   shares [G]: the attention on each group, which is the height of its bars; without it all bars are
-  low, and only say where the frames are.
+  low, and only say where the frames are. It also gives the bars of the contact sheets their length.
   """
   marks = _marks(look, shares)
   highest = max((share for _, share in marks), default=0.0)
@@ -96,7 +107,9 @@ def heat_strip(look: VideoLook, shares: np.ndarray | None = None) -> Markup:
     "div", element("span", "0"), element("span", time_text(look.duration, look.duration))
   )
   legend = "Frames shown to the model. A click moves the player there."
+  heats = NOTHING
   if shares is not None:
+    heats = group_heats(shares) if _has_bars(look) else NOTHING
     top = look.times[int(np.argmax(shares))]
     seconds = time_text(top[len(top) // 2], look.duration)
     legend = (
@@ -108,6 +121,7 @@ def heat_strip(look: VideoLook, shares: np.ndarray | None = None) -> Markup:
     line,
     ends,
     element("p", legend, class_="faint"),
+    heats,
     class_="filax-strip",
     data_duration=f"{look.duration:.3f}",
   )

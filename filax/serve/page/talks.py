@@ -5,6 +5,7 @@ import collections
 import dataclasses
 
 from filax.serve.engine import AnswerHandle
+from filax.serve.page.looks import LookSettings
 from filax.serve.requests import (
   VIDEO,
   AnswerRequest,
@@ -35,6 +36,7 @@ class PageTalk:
 
   video: PickedVideo | None = None
   turns: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+  shown: LookSettings | None = None  # Of the frames of the video that the page shows.
   handle: AnswerHandle | None = None  # Of the answer that is generated now.
   stopped: bool = False  # Whether a person ended that answer.
 
