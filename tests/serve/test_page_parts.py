@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of the web page without a browser: examples, drawings, talks."""
 
+import asyncio
 import json
 import types
 
@@ -9,7 +10,7 @@ import pytest
 
 from filax.serve.page import actions, drawings, examples, talks
 from filax.serve.page.looks import SheetFrame, VideoLook
-from filax.serve.requests import VIDEO, AnswerSettings, EffectiveVideo, Usage
+from filax.serve.requests import VIDEO, AnswerSettings, EffectiveVideo, RequestError, Usage
 
 EVIL = "<script>alert(1)</script>"
 
@@ -115,6 +116,21 @@ def test_a_long_chat_is_drawn_less_often():
   assert pause([]) == actions.REDRAW_SECONDS
   assert pause(talks.PageTalk().bubbles("What?", "a" * 100_000)) > 1.0
   assert pause(talks.PageTalk(turns=[("What?", "a" * 2000)] * 50).bubbles()) > 1.0
+
+
+def test_a_conversation_beyond_the_context_says_what_helps_on_the_page():
+  def refuse(request):
+    raise RequestError("A prompt of 9 tokens is too long.", code="context_length_exceeded")
+
+  engine = types.SimpleNamespace(submit=refuse, session=types.SimpleNamespace(params={}))
+  page = actions.PageActions(engine, None)
+
+  async def updates():
+    return [update async for update in page.ask("a", "What?", actions.PageControls())]
+
+  (failure,) = asyncio.run(updates())
+  assert "is too long. On this page: start over, or change the settings." in failure.status
+  assert (failure.chat, failure.question, failure.running) == ([], "What?", False)
 
 
 class Handle:
