@@ -163,6 +163,7 @@ class Engine:
     with self._changed:
       for job in self._jobs:
         job.handle.fail(_STOPPING)
+        job.handle.cancel()  # The device goes on with none of them.
 
   def _run(self) -> None:
     """The loop of the device's thread."""

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the server until a signal stops it."""
 
+import asyncio
 import contextlib
 import dataclasses
 import importlib.util
 import ipaddress
+import math
 import signal
 import socket
 
+from starlette.concurrency import run_in_threadpool
 import uvicorn
 
 from filax import host_limits
@@ -24,6 +27,7 @@ from filax.serve.uploads import UploadStore
 
 KEY_VARIABLE = "FILAX_API_KEY"
 PAGE = "filax.serve.page"
+_LAST_SECONDS = 5  # For the ends of replies, after the time to stop.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +81,12 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
     server_header=False,
     ws="none",
     timeout_keep_alive=75,  # Seconds; clients reuse a connection that was idle for shorter.
-    timeout_graceful_shutdown=max(1, round(options.stop_seconds)),
+    timeout_graceful_shutdown=math.ceil(options.stop_seconds) + _LAST_SECONDS,
   )
   signal.signal(signal.SIGTERM, _stay_quiet)  # uvicorn raises the signal again when it has stopped.
   try:
     with contextlib.suppress(KeyboardInterrupt):  # So does asyncio, with SIGINT.
-      _AnnouncedServer(config, name, has_page).run()
+      _AnnouncedServer(config, name, has_page, engine, options.stop_seconds).run()
   finally:
     engine.close(0)
     uploads.close()
@@ -136,12 +140,16 @@ def can_show_page() -> bool:
 
 
 class _AnnouncedServer(uvicorn.Server):
-  """A server that says where it listens."""
+  """A server that says where it listens, and ends late answers with an error."""
 
-  def __init__(self, config: uvicorn.Config, name: str, has_page: bool):
+  def __init__(
+    self, config: uvicorn.Config, name: str, has_page: bool, engine: Engine, stop_seconds: float
+  ):
     super().__init__(config)
     self._name = name
     self._has_page = has_page
+    self._engine = engine
+    self._stop_seconds = stop_seconds
 
   async def startup(self, sockets=None) -> None:
     """Listens, and prints the address."""
@@ -153,6 +161,17 @@ class _AnnouncedServer(uvicorn.Server):
       host = f"[{host}]"
     page = f"The page is at http://{host}:{port}/." if self._has_page else ""
     print(f"{self._name} answers at http://{host}:{port}/v1. {page}".rstrip(), flush=True)
+
+  async def shutdown(self, sockets=None) -> None:
+    """Stops when the last answer has ended."""
+    ending = asyncio.create_task(self._end_late_answers())
+    await super().shutdown(sockets)
+    ending.cancel()
+
+  async def _end_late_answers(self) -> None:
+    """Ends what still runs after the time to stop, before uvicorn cuts its connection."""
+    await asyncio.sleep(self._stop_seconds)
+    await run_in_threadpool(self._engine.close, 0)
 
 
 def _stay_quiet(number, frame) -> None:

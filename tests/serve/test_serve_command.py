@@ -315,21 +315,36 @@ def test_prompts_are_not_logged(server, client):
   assert "secret" not in server.log.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_what_runs(number, checkpoint, tmp_path):
-  server = ServeProcess(checkpoint, tmp_path)
-  body = dict(messages=messages(), stream=True, seed=1, max_tokens=300, temperature=1.5)
+def events_after_signal(server, number, **settings):
+  """The events of a stream in whose beginning the server gets a signal."""
+  body = dict(messages=messages(), stream=True, **settings)
   url = f"{server.url}/v1/chat/completions"
   with httpx.stream("POST", url, json=body, timeout=60) as reply:
     lines = reply.iter_lines()
     next(lines)
     server.process.send_signal(number)
-    data = [line for line in lines if line]
+    return [line for line in lines if line]
+
+
+def test_a_signal_finishes_what_runs(checkpoint, tmp_path):
+  server = ServeProcess(checkpoint, tmp_path)
+  data = events_after_signal(server, signal.SIGTERM, seed=1, max_tokens=300, temperature=1.5)
   assert data[-1] == "data: [DONE]"
   last = json.loads(data[-2].removeprefix("data: "))
   assert last["choices"][0]["finish_reason"] in ("stop", "length")
   assert server.stop() == 0
   assert not list((tmp_path / "uploads").iterdir())
+
+
+def test_an_answer_beyond_the_time_to_stop_ends_with_an_error(tmp_path):
+  checkpoint = tiny_checkpoint.write_checkpoint(tmp_path / "long", **{"model.llm.positions": 32768})
+  options = ("--stop-seconds", "0", "--limit", "answer_tokens=30000")
+  server = ServeProcess(checkpoint, tmp_path, *options)
+  data = events_after_signal(server, signal.SIGINT, max_tokens=30000, temperature=0)
+  last = json.loads(data[-1].removeprefix("data: "))
+  assert last["error"]["code"] == "server_stopping"
+  assert server.stop() == 0
+  assert "Traceback" not in server.log.read_text()
 
 
 def test_an_address_beyond_this_machine_needs_a_key(checkpoint, capsys, monkeypatch):
