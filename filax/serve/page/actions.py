@@ -243,7 +243,7 @@ def _prompt_turns(turns: Sequence[tuple[str, str]]) -> tuple[Turn, ...]:
 
 
 def _failure(error: RequestError) -> PageUpdate:
-  """One sentence about an error, and a second one where the page can do something about it."""
+  """What the page says about an error."""
   text = str(error)
   if error.code == TOO_LONG:
     text += " On this page: start over, or change the settings."
