@@ -140,7 +140,7 @@ def can_show_page() -> bool:
 
 
 class _AnnouncedServer(uvicorn.Server):
-  """A server that says where it listens, and ends late answers with an error."""
+  """A server that says where it listens, and ends late answers."""
 
   def __init__(
     self, config: uvicorn.Config, name: str, has_page: bool, engine: Engine, stop_seconds: float
@@ -169,7 +169,7 @@ class _AnnouncedServer(uvicorn.Server):
     ending.cancel()
 
   async def _end_late_answers(self) -> None:
-    """Ends what still runs after the time to stop, before uvicorn cuts its connection."""
+    """Ends what runs too long, before uvicorn cuts its connection."""
     await asyncio.sleep(self._stop_seconds)
     await run_in_threadpool(self._engine.close, 0)
 
