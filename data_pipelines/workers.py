@@ -63,10 +63,16 @@ def raise_if_ended(error: Exception) -> None:
   code = int(match[1])
   if code == -signal.SIGBUS:  # The kernel finds no page for a part of the memory.
     raise NoSharedMemory(_shared_memory_sentence()) from error
-  reason = f"exit code {code}" if code >= 0 else _signal_name(-code)
+  if code >= 0:
+    raise WorkerEnded(
+      f"A loader worker ended with exit code {code}; its own error stands above. Each worker runs "
+      'the main script again: put what it does under if __name__ == "__main__", in a file of its '
+      "own, or set config.data.workers=0."
+    ) from error
   raise WorkerEnded(
-    f"A loader worker was ended from outside ({reason}); out of memory is the usual reason. Lower "
-    "config.data.workers, config.data.threads or config.data.prefetch, and start again."
+    f"A loader worker was ended from outside ({_signal_name(-code)}); out of memory is the usual "
+    "reason. Lower config.data.workers, config.data.threads or config.data.prefetch, and start "
+    "again."
   ) from error
 
 

@@ -8,6 +8,8 @@ it.
 """
 
 from collections.abc import Iterator, Mapping
+import difflib
+import json
 from typing import Any
 
 from filax import setting_kinds
@@ -25,6 +27,7 @@ from filax.setting_kinds import (
 
 LARGEST_SEED = 2**63 - 1  # That jax.random.key takes.
 _POSITIONS = 2**24  # float32, in which angles are computed, holds all whole numbers up to here.
+_OF_COMPONENTS = ("model.", "infer.selector.")  # Their arguments are checked as they are built.
 
 
 def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
@@ -44,6 +47,25 @@ def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
       )
     if name in TABLE:
       setting_kinds.check_value(f"{path}.{name}", value, TABLE[name])
+
+
+def check_names(config: Mapping[str, Any], path: str = "config") -> None:
+  """Raises ValueError naming the first key that no setting has.
+
+  Also for a value that config.json cannot hold. config: as of `check_settings`.
+  """
+  for name, value in leaves(config):
+    if name not in TABLE and not name.startswith(_OF_COMPONENTS):
+      near = difflib.get_close_matches(name, TABLE, n=1, cutoff=0.65)
+      hint = f"Did you mean {path}.{near[0]}?" if near else "`filax show` prints all settings."
+      raise ValueError(f"{path}.{name} is set, but there is no such setting. {hint}")
+    try:
+      json.dumps(value)
+    except (TypeError, ValueError) as error:
+      raise ValueError(
+        f"{path}.{name}={value!r} cannot be written to config.json ({error}). Set it to plain "
+        "numbers, texts and tuples, such as float(x) for a number of NumPy."
+      ) from error
 
 
 TYPE = one_of("bfloat16", "float16", "float32", "float64")

@@ -69,3 +69,34 @@ def test_a_misspelt_option_is_named(words):
 def test_an_unknown_option_of_a_verb_names_the_help_of_the_verb():
   with pytest.raises(ValueError, match=r"--too x; .* mean --root\? `filax data reformat --help`"):
     data.main(["reformat", "a.json", "b.json", "--too", "x"])
+
+
+SHRUNK = EMPTY + "  c = common.shrink(common.base())\n"
+
+
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    ("c.optim.wramup = 0.5", "config.optim.wramup is set, .* Did you mean config.optim.warmup?"),
+    ("c.batch_size = 8", "config.batch_size is set, .* Did you mean config.batch?"),
+    ("c.notes = 'x'", "config.notes is set, but there is no such setting. `filax show` prints"),
+    ("c.optim.rates = (('', np.float32(1)),)", r"config.optim.rates=.* config.json .* float\(x\)"),
+    ("c.steps = required(int)", "has a required_placeholder. Give that setting a default"),
+    ("c = FrozenConfigDict(c)", "is not a config: it must have a get_config"),
+  ],
+)
+def test_a_line_of_a_config_that_would_have_no_effect(line, message, tmp_path):
+  imports = "import numpy as np\nfrom ml_collections import FrozenConfigDict\n"
+  imports += "from ml_collections.config_dict import required_placeholder as required\n"
+  file = tmp_path / "mine.py"
+  file.write_text(f"{imports}{SHRUNK}  {line}\n  return c\n")
+  with pytest.raises(ValueError, match=message):
+    config_flags.read_config([f"--config={file}"])
+
+
+def test_a_config_in_the_home_folder(tmp_path, monkeypatch):
+  """A shell does not expand the ~ of --config=~/mine.py."""
+  monkeypatch.setenv("HOME", str(tmp_path))
+  (tmp_path / "mine.py").write_text(SHRUNK + "  return c\n")
+  config, _ = config_flags.read_config(["--config=~/mine.py:debug"])
+  assert config.steps == 4

@@ -283,10 +283,13 @@ def no_checkpoint(path: epath.PathLike) -> NoCheckpoint:
   text = (
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
   )
-  if not epath.Path(path).exists():
-    command = "hf download ORG/NAME --local-dir FOLDER"
-    text += f" A model of the Hugging Face hub is downloaded first: {command}"
-  return NoCheckpoint(text)
+  if epath.Path(path).exists():
+    return NoCheckpoint(text)
+  present = [step.name for step in run_folder.step_folders(epath.Path(path).parent)]
+  if present:
+    return NoCheckpoint(f"{text} The newest steps there are {', '.join(present[:5])}.")
+  command = "hf download ORG/NAME --local-dir FOLDER"
+  return NoCheckpoint(f"{text} A model of the Hugging Face hub is downloaded first: {command}")
 
 
 def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epath.Path:

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 import itertools
 import os
 import re
+import sys
 import traceback
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_dict import RequiredValueError
 
 from filax import setting_kinds, settings, shipped_configs
 
@@ -19,6 +21,7 @@ _INVALID = (  # What absl says about a value of the wrong type -> what it should
   ("Non-boolean argument", "True or False"),
 )
 _FLAG = re.compile(r"--?([A-Za-z_][^=]*)(=.*)?", re.DOTALL)
+_MODULE = "config_config"  # The name under which ml_collections imports the file of --config.
 
 
 def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]:
@@ -38,6 +41,7 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
   for name, text in texts.items():
     flags.DEFINE_string(name, None, text, flag_values=flag_values)
   file = _config_file_of(words)
+  sys.modules.pop(_MODULE, None)  # Otherwise a file keeps what the one before has defined.
   if file and not os.path.isfile(file):
     raise ValueError(
       f"There is no config {file}. Set --config to a Python file with a get_config(arg), such as "
@@ -56,16 +60,21 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
     if not values[name]:
       raise ValueError(f"--{name} is missing: {text}.")
   if not isinstance(config, ConfigDict):
-    raise ValueError(
-      f"--config {file} is not a config: it must have a get_config(arg) that returns a ConfigDict, "
-      "as in configs/fila_stage4.py."
-    )
+    raise ValueError(_no_config(file))
   _expand_home(config)
   settings.check_settings(config)
+  settings.check_names(config)
   strings = {}
   for name in texts:
     strings[name] = values[name]
   return config, strings
+
+
+def _no_config(file: str) -> str:
+  return (
+    f"--config {file} is not a config: it must have a get_config(arg) that returns a ConfigDict, "
+    "as in configs/fila_stage4.py."
+  )
 
 
 def _check_values(words: Sequence[str], texts: Mapping[str, str]) -> None:
@@ -99,11 +108,18 @@ def _parse_flags(
     raise ValueError(_flag_error(error)) from error
   except SyntaxError as error:
     raise ValueError(f"The config is not Python: {error}.") from error
+  except RequiredValueError as error:  # ml_collections cannot lock such a config.
+    raise ValueError(
+      f"The config {file} has a required_placeholder. Give that setting a default, or make it an "
+      "argument of get_config."
+    ) from error
   except Exception as error:
     line = _line_of_config(error, file)
     if line:
       kind = type(error).__name__
       raise ValueError(f"The config {file} fails in line {line}: {kind}: {error}") from error
+    if "'get_config'" in str(error) or "FrozenConfigDict" in str(error):
+      raise ValueError(_no_config(file)) from error
     _check_parts(words)
     if not isinstance(error, AttributeError | KeyError | TypeError):
       raise
@@ -222,7 +238,7 @@ def _with_shipped_config(argv: Sequence[str]) -> list[str]:
 
 def _config_file(text: str) -> str:
   """ "F:args" with the file that F stands for."""
-  name, colon, arguments = text.partition(":")
+  name, colon, arguments = _with_home(text).partition(":")
   if not name:
     return text
   return f"{shipped_configs.find_file(name)}{colon}{arguments}"

@@ -158,8 +158,8 @@ def load(
   source = str(path)
   path = epath.Path(files.absolute(path))
   storage.check_readable(path)
-  safe_files.check_checkpoint(path)
   for step in steps.steps_to_try(path):
+    safe_files.check_checkpoint(step)  # Not of all steps: a run may keep thousands.
     with contextlib.suppress(store.NoCheckpoint):  # It is damaged, or its run has removed it.
       model, params, processor = _load_step(step, mesh, param_dtype, dtype, quantise, components)
       return Session(model, params, dataclasses.replace(processor, source=source))

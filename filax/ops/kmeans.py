@@ -101,7 +101,7 @@ def update(
     lambda: owner,
     lambda: fill_empty(x, mask, centers, owner)[0],
   )
-  member = jax.nn.one_hot(owner, centers.shape[0])  # [T C]
+  member = jax.nn.one_hot(owner, centers.shape[0], dtype=x.dtype)  # [T C]
   member = member * mask[:, None]
   total = jnp.einsum("TC,TD->CD", member, x, precision=EXACT)
   count = member.sum(0)[:, None]  # [C 1]
@@ -245,7 +245,7 @@ def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
     candidates = jnp.where(mask, distance, -1)
     return (distance, jnp.argmax(candidates)), index
 
-  start = (jnp.full(mask.shape, jnp.inf), first)
+  start = (jnp.full(mask.shape, jnp.inf, x.dtype), first)
   _, index = lax.scan(pick_next, start, None, length=count)
   return x[index]
 
@@ -273,7 +273,7 @@ def plus_plus(x, mask, count: int, key) -> Float[Array, "C D"]:
     from_newest = jnp.square(x - x[index]).sum(-1)
     return jnp.minimum(distance, from_newest), index
 
-  start = jnp.full(mask.shape, 1e30)
+  start = jnp.full(mask.shape, 1e30, x.dtype)
   _, index = lax.scan(pick_next, start, jax.random.split(key, count))
   return x[index]
 

@@ -4,7 +4,8 @@
 This is the only module of filax/train that reads data.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import pathlib
 from typing import Any
 
@@ -17,7 +18,7 @@ from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.synthesis import toy
 from data_pipelines.text import tokenizer_folder
 from data_pipelines.text.tokenizers import check_vocabulary
-from filax import files
+from filax import files, settings
 from filax.checkpoint import storage, store
 from filax.checkpoint.store import on_one_process, say
 from filax.costs import train_costs
@@ -35,16 +36,21 @@ def train(
 ) -> dict[str, Any]:
   """Trains in a workdir, locked against other runs -> summary.
 
-  hooks: called after the run's own (filax/train/hooks.py). Summary and exceptions are those of
-  loop.train_pipeline.
+  hooks: called after the run's own (filax/train/hooks.py), with those of config.evals. Summary and
+  exceptions are those of loop.train_pipeline; ValueError for a key that FiLax does not have.
   """
+  settings.check_names(config)
+  if config.get("evals") and not hooks:
+    raise ValueError(
+      "config.evals is set, but no hook evaluates. Call train with "
+      "hooks=filax.evals.during_training.evaluation_hooks(config)."
+    )
   workdir = files.absolute(workdir)  # A hook may change the working folder.
   clock = goodput.PhaseClock()
-  logging.set_verbosity(logging.FATAL)  # Orbax also logs its exceptions with tracebacks.
   storage.quiet_background_writes()
   distributed.start()
   allocator.keep_freed_memory()
-  with ending.together(), storage.full_disk_explained(workdir):
+  with _quiet_absl(), ending.together(), storage.full_disk_explained(workdir):
     storage.check_writable(workdir)
     with hold_workdir(workdir) as lease:
       pipeline = open_data(config, workdir, lease.check_before_save if lease else None)
@@ -59,6 +65,17 @@ def train(
         hooks=hooks,
         clock=clock,
       )
+
+
+@contextlib.contextmanager
+def _quiet_absl() -> Iterator[None]:
+  """Silences absl's log meanwhile: Orbax also logs its exceptions, with tracebacks."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.FATAL)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
 
 
 def open_data(

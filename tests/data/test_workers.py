@@ -83,6 +83,13 @@ def test_they_end_when_their_run_is_killed(folder):
   assert "leaked" not in said
 
 
+def test_a_script_that_does_not_guard_its_calls_is_named():
+  """A worker that runs the main script again fails in it, which is no lack of memory."""
+  ended = RuntimeError("Worker process was terminated unexpectedly with exit code 1.")
+  with pytest.raises(workers.WorkerEnded, match=r'exit code 1; .* under if __name__ == "__main__"'):
+    workers.raise_if_ended(ended)
+
+
 def test_another_error_is_left_alone():
   workers.raise_if_ended(RuntimeError("something else"))
 

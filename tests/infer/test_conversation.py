@@ -29,6 +29,13 @@ def video(tmp_path_factory):
   return clips.write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
 
 
+def test_64_bit_numbers_of_the_user_change_no_answer(session, video):
+  expected = session.ask(video, QUESTION)
+  with jax.enable_x64(True):
+    assert session.ask(video, QUESTION) == expected
+    assert session.scenes(video)
+
+
 def test_chat_equals_the_pieces_put_together(session, video):
   model, params = session
   media = session.read_video(video)

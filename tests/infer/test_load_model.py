@@ -65,6 +65,11 @@ def test_no_checkpoint_is_one_sentence(tmp_path):
   assert "No readable checkpoint" in refusal(filax.load, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["checkpoints/7", "7", "latest"])
+def test_a_step_that_its_run_has_not_names_those_that_it_has(run, name):
+  assert refusal(filax.load, f"{run}/{name}").endswith("The newest steps there are 0.")
+
+
 def test_a_model_of_the_hub_is_downloaded_first(tmp_path):
   page = "https://huggingface.co/Qwen/Qwen2-7B/tree/main"
   assert "hf download Qwen/Qwen2-7B --local-dir Qwen2-7B" in refusal(filax.load, page)

@@ -4,6 +4,7 @@
 import gc
 import json
 
+from absl import logging
 import jax
 import numpy as np
 import pytest
@@ -135,12 +136,28 @@ def test_train_takes_hooks(tmp_path, monkeypatch):
   monkeypatch.setattr(run, "open_data", lambda config, workdir, check_lease: rows)
   monkeypatch.setattr(run.storage, "quiet_background_writes", lambda: None)
   recorder = Recorder()
+  verbosity = logging.get_verbosity()
   with signals.Signals() as received:
     config = row_source.tiny_train_config(steps=4)
     summary = run.train(config, str(tmp_path), received, hooks=(recorder,))
   assert summary["steps"] == 4 and sorted(recorder.metrics) == [1, 2, 3, 4]
   assert recorder.calls[:2] == [("begin", 0), ("dispatch", 1)]
   assert recorder.calls[-2:] == [("save", 4), ("end", None)]
+  assert logging.get_verbosity() == verbosity, "the log is the user's again"
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (dict(wramup=0.5), "config.wramup is set, but there is no such setting"),
+    (dict(evals=(("held.json", 2, 0),)), "no hook evaluates. Call train with hooks="),
+  ],
+)
+def test_train_refuses_what_would_have_no_effect(change, message, tmp_path):
+  config = row_source.tiny_train_config().unlock()
+  config.update(change)
+  with signals.Signals() as received, pytest.raises(ValueError, match=message):
+    run.train(config, str(tmp_path), received)
 
 
 class Failing(hooks.Hook):
