@@ -52,10 +52,12 @@ def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
 def check_names(config: Mapping[str, Any], path: str = "config") -> None:
   """Raises ValueError naming the first key that no setting has.
 
-  Also for a value that config.json cannot hold. config: as of `check_settings`.
+  Also for a value that config.json cannot hold. A group of the user's own, such as "my_lab.size",
+  is not FiLax's to check. config: as of `check_settings`.
   """
   for name, value in leaves(config):
-    if name not in TABLE and not name.startswith(_OF_COMPONENTS):
+    is_free = name.startswith(_OF_COMPONENTS) or _is_in_own_group(name)
+    if name not in TABLE and not is_free:
       near = difflib.get_close_matches(name, TABLE, n=1, cutoff=0.65)
       hint = f"Did you mean {path}.{near[0]}?" if near else "`filax show` prints all settings."
       raise ValueError(f"{path}.{name} is set, but there is no such setting. {hint}")
@@ -239,6 +241,12 @@ def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
       yield from leaves(value, f"{name}.")
     else:
       yield name, value
+
+
+def _is_in_own_group(name: str) -> bool:
+  """Whether a setting is in a group whose name is like that of no group of FiLax."""
+  group, dot, _ = name.partition(".")
+  return bool(dot) and not difflib.get_close_matches(group, _GROUPS)
 
 
 def _user_components(config: Mapping[str, Any]) -> list[str]:

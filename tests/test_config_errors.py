@@ -79,6 +79,7 @@ SHRUNK = EMPTY + "  c = common.shrink(common.base())\n"
   [
     ("c.optim.wramup = 0.5", "config.optim.wramup is set, .* Did you mean config.optim.warmup?"),
     ("c.batch_size = 8", "config.batch_size is set, .* Did you mean config.batch?"),
+    ("c.optimizer = dict(warmup=0.5)", "config.optimizer.warmup .* mean config.optim.warmup?"),
     ("c.notes = 'x'", "config.notes is set, but there is no such setting. `filax show` prints"),
     ("c.optim.rates = (('', np.float32(1)),)", r"config.optim.rates=.* config.json .* float\(x\)"),
     ("c.steps = required(int)", "has a required_placeholder. Give that setting a default"),
@@ -92,6 +93,13 @@ def test_a_line_of_a_config_that_would_have_no_effect(line, message, tmp_path):
   file.write_text(f"{imports}{SHRUNK}  {line}\n  return c\n")
   with pytest.raises(ValueError, match=message):
     config_flags.read_config([f"--config={file}"])
+
+
+def test_a_group_of_settings_for_hooks_of_the_users_own(tmp_path):
+  file = tmp_path / "mine.py"
+  file.write_text(f"{SHRUNK}  c.my_lab = dict(notes='x')\n  return c\n")
+  config, _ = config_flags.read_config([f"--config={file}", "--config.my_lab.notes=y"])
+  assert config.my_lab.notes == "y"
 
 
 def test_a_config_in_the_home_folder(tmp_path, monkeypatch):
