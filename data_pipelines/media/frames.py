@@ -127,7 +127,7 @@ def read_timeline(
   """
   wanted = np.asarray(times, np.float64)
   ends = _scene_ends(timeline, limits)
-  owners = [_owner(timeline, ends, t) for t in wanted]
+  owners = _owners(timeline, ends, wanted)
   places_of_media = collections.defaultdict(list)
   for place, scene in enumerate(owners):
     places_of_media[scene.media].append(place)
@@ -171,16 +171,23 @@ def _end(scene: Scene, probes: Mapping[str, Probe]) -> float:
   return scene.at + scene_length(scene, probes)
 
 
-def _owner(timeline: Timeline, ends: Sequence[float], t: float) -> Scene:
-  """The scene shown at t."""
-  begun = [i for i, scene in enumerate(timeline) if scene.at <= t + TOLERANCE]
-  if not begun:
-    return min(timeline, key=lambda scene: scene.at)
-  running = [i for i in begun if t + TOLERANCE < ends[i]]
-  if running:
-    return timeline[running[-1]]
-  latest = max(begun, key=lambda i: (ends[i], i))
-  return timeline[latest]
+def _owners(timeline: Timeline, ends: Sequence[float], times: np.ndarray) -> list[Scene]:
+  """The scene shown at each time."""
+  starts = np.array([scene.at for scene in timeline])
+  ends = np.asarray(ends)
+  owners = []
+  for late in times + TOLERANCE:
+    begun = starts <= late
+    running = np.flatnonzero(begun & (late < ends))
+    if len(running):
+      number = running[-1]
+    elif begun.any():
+      latest_end = ends[begun].max()
+      number = np.flatnonzero(begun & (ends == latest_end))[-1]
+    else:
+      number = starts.argmin()
+    owners.append(timeline[number])
+  return owners
 
 
 def _media_time(scene: Scene, t: float) -> float:
