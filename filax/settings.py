@@ -244,7 +244,10 @@ def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
 
 
 def _is_in_own_group(name: str) -> bool:
-  """Whether a setting is in a group whose name is like that of no group of FiLax."""
+  """Whether a setting is in a group of the user's own.
+
+  Its name is like that of no group of FiLax.
+  """
   group, dot, _ = name.partition(".")
   return bool(dot) and not difflib.get_close_matches(group, _GROUPS)
 

@@ -77,12 +77,13 @@ def _variant_sizes(
   module: ModuleType,
   variant: str,
 ) -> Mapping[str, Any]:
-  if variant not in list(module.VARIANTS):
+  variants = getattr(module, "VARIANTS", {})
+  if variant not in list(variants):
+    choices = f"one of {', '.join(variants)}" if variants else f"'', as {module.__name__} has none"
     raise ValueError(
-      f"{role} {name} has no variant {variant!r}. Set config.model.{role}.variant to one of "
-      f"{', '.join(module.VARIANTS)}."
+      f"{role} {name} has no variant {variant!r}. Set config.model.{role}.variant to {choices}."
     )
-  return module.VARIANTS[variant]
+  return variants[variant]
 
 
 def component(role: str, name: object) -> tuple[ModuleType, Any]:

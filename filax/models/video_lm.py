@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 import numpy as np
 
-from filax.models import visual_dropout
+from filax.models import role_calls, visual_dropout
 from filax.models.lora import DROPOUT_STREAM
 from filax.ops import visual_dropout as dropout_ops
 from filax.ops.attention.choice import UNKNOWN
@@ -153,7 +153,7 @@ class VideoLM(nn.Module):
     clips = frame_layout.flatten(frames, clip)
 
     def encode_clips(model, clips):
-      return model.encoder(clips)
+      return role_calls.encode_clips(model.encoder, clips)
 
     tokens = self._in_chunks(encode_clips, clips, layout, self.encode_chunk)
     return frame_layout.unflatten(tokens, batch, total)
@@ -177,7 +177,7 @@ class VideoLM(nn.Module):
 
     def encode_and_merge(model, units):
       clips = units.reshape(-1, clip, *units.shape[2:])
-      tokens = model.encoder(clips)
+      tokens = role_calls.encode_clips(model.encoder, clips)
       groups = tokens.reshape(len(units), unit // size, size, *tokens.shape[2:])
       return model.merge(groups)
 
@@ -213,23 +213,26 @@ class VideoLM(nn.Module):
     batch, groups, frames, _, _ = x.shape
     grid = self.encoder.grid
     if self.merge_stage == "vision":
-      x = self.merger(x)
-      x = self.projector.mlp(x)
-      return self.projector.pool(x, self.merger.grid(frames, grid))
-    x = self.projector.mlp(x)
+      x = role_calls.merge_groups(self.merger, x, grid)
+      x = role_calls.project_tokens(self.projector, x)
+      return role_calls.pool_groups(self.projector, x, self.merger.grid(frames, grid))
+    x = role_calls.project_tokens(self.projector, x)
     if self.merge_stage == "projector":
-      x = self.merger(x)
-      return self.projector.pool(x, self.merger.grid(frames, grid))
+      x = role_calls.merge_groups(self.merger, x, grid)
+      return role_calls.pool_groups(self.projector, x, self.merger.grid(frames, grid))
     x = x.reshape(batch, groups * frames, *x.shape[3:])
-    x = self.projector.pool(x, grid)
+    x = role_calls.pool_groups(self.projector, x, grid)
     x = x.reshape(batch, groups, frames, *x.shape[2:])
-    return self.merger(x)
+    return role_calls.merge_groups(self.merger, x, self.projector.pooled_grid(grid))
 
   def project_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n D"]:
     """The visual tokens of still pictures, which are not pooled."""
+    grid = self.encoder.grid
     if self.merge_stage == "vision":
-      return self.projector.mlp(self.merger.merge_images(x))
-    return self.merger.merge_images(self.projector.mlp(x))
+      merged = role_calls.merge_pictures(self.merger, x, grid)
+      return role_calls.project_tokens(self.projector, merged)
+    projected = role_calls.project_tokens(self.projector, x)
+    return role_calls.merge_pictures(self.merger, projected, grid)
 
   def extend(
     self,
