@@ -123,10 +123,13 @@ def _own_component(role: str, name: str) -> tuple[ModuleType, Any]:
       f"PYTHONPATH, or set config.model.{role}.name to one of {', '.join(available(role))}."
     ) from error
   model = getattr(module, attribute, None)
-  if model is None or not hasattr(model, "__dataclass_fields__"):
+  if not hasattr(model, "__dataclass_fields__"):
+    reason = f"{path} has no class {attribute}"
+    if model is not None:
+      reason = f"{attribute} does not inherit from flax.linen.Module"
     raise ValueError(
-      f"config.model.{role}.name={name!r} names no flax module: {path} has no class {attribute}. "
-      f'Set it to "package.module:Class".'
+      f"config.model.{role}.name={name!r} names no flax module: {reason}. Set it to "
+      '"package.module:Class".'
     )
   missing = roles.missing_members(role, model)
   if missing:

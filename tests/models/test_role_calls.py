@@ -78,6 +78,15 @@ def test_another_shape_is_named(role, component):
     jax.eval_shape(model.init, jax.random.key(0), model.example())
 
 
+class NoModule:
+  """A class, but not of flax."""
+
+
+def test_a_class_that_is_no_module():
+  with pytest.raises(ValueError, match=r"NoModule does not inherit from flax\.linen\.Module"):
+    build_video_lm(MODEL | dict(merger=dict(name=f"{__name__}:NoModule")))
+
+
 def test_a_variant_of_a_module_without_variants():
   encoder = dict(name=f"{__name__}:WithClassToken", variant="tiny")
   with pytest.raises(ValueError, match=r"encoder\.variant to '', as test_role_calls has none"):
