@@ -123,10 +123,10 @@ def _own_component(role: str, name: str) -> tuple[ModuleType, Any]:
       f"PYTHONPATH, or set config.model.{role}.name to one of {', '.join(available(role))}."
     ) from error
   model = getattr(module, attribute, None)
-  if not hasattr(model, "__dataclass_fields__"):
-    reason = f"{path} has no class {attribute}"
-    if model is not None:
-      reason = f"{attribute} does not inherit from flax.linen.Module"
+  if model is None or not hasattr(model, "__dataclass_fields__"):
+    reason = f"{attribute} does not inherit from flax.linen.Module"
+    if model is None:
+      reason = f"{path} has no class {attribute}"
     raise ValueError(
       f"config.model.{role}.name={name!r} names no flax module: {reason}. Set it to "
       '"package.module:Class".'
