@@ -22,20 +22,25 @@ def encode_clips(encoder: Encoder, clips: UInt8[Array, "B c h w 3"]) -> Float[Ar
 
 def merge_groups(
   merger: Merger, x: Float[Array, "B G K N E"], grid: Grid
-) -> Float[Array, "B G n E"]:
-  """Merges groups of frames, each of which has `grid` tokens."""
-  batch, groups, frames, _, width = x.shape
+) -> Float[Array, "B G n F"]:
+  """Merges groups of frames, each of which has `grid` tokens.
+
+  F = E, unless the merger also makes tokens wider, as pixel shuffling does.
+  """
+  batch, groups, frames = x.shape[:3]
   tokens = math.prod(merger.grid(frames, grid))
-  return _checked("merger", merger, merger(x), (batch, groups, tokens, width))
+  merged = merger(x)
+  return _checked("merger", merger, merged, (batch, groups, tokens, merged.shape[-1]))
 
 
 def merge_pictures(
   merger: Merger, x: Float[Array, "B I N E"], grid: Grid
-) -> Float[Array, "B I n E"]:
+) -> Float[Array, "B I n F"]:
   """Merges the tokens of still pictures, each of which has `grid` patches."""
-  batch, images, _, width = x.shape
+  batch, images = x.shape[:2]
   tokens = math.prod(merger.image_grid(grid))
-  return _checked("merger", merger, merger.merge_images(x), (batch, images, tokens, width))
+  merged = merger.merge_images(x)
+  return _checked("merger", merger, merged, (batch, images, tokens, merged.shape[-1]))
 
 
 def project_tokens(projector: Projector, x: Float[Array, "*b E"]) -> Float[Array, "*b D"]:
