@@ -165,6 +165,11 @@ class Engine:
         job.handle.fail(_STOPPING)
         job.handle.cancel()  # The device goes on with none of them.
 
+  def wait_for_device(self, seconds: float) -> bool:
+    """After `close`: whether the device ends its last work within `seconds`."""
+    self._thread.join(seconds)
+    return not self._thread.is_alive()
+
   def _run(self) -> None:
     """The loop of the device's thread."""
     while True:

@@ -7,8 +7,11 @@ import dataclasses
 import importlib.util
 import ipaddress
 import math
+import os
 import signal
 import socket
+import sys
+from typing import NoReturn
 
 from starlette.concurrency import run_in_threadpool
 import uvicorn
@@ -27,7 +30,7 @@ from filax.serve.uploads import UploadStore
 
 KEY_VARIABLE = "FILAX_API_KEY"
 PAGE = "filax.serve.page"
-_LAST_SECONDS = 5  # For the ends of replies, after the time to stop.
+_LAST_SECONDS = 5  # After the time to stop: for the ends of replies, and for the device.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,8 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   finally:
     engine.close(0)
     uploads.close()
+    if not engine.wait_for_device(_LAST_SECONDS):
+      _leave_at_once()
 
 
 def check_address(options: ServerOptions) -> None:
@@ -172,6 +177,13 @@ class _AnnouncedServer(uvicorn.Server):
     """Ends what runs too long, before uvicorn cuts its connection."""
     await asyncio.sleep(self._stop_seconds)
     await run_in_threadpool(self._engine.close, 0)
+
+
+def _leave_at_once() -> NoReturn:
+  """Ends the process while the device still computes: Python's own end would abort it."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(0)
 
 
 def _stay_quiet(number, frame) -> None:
