@@ -180,7 +180,10 @@ class _AnnouncedServer(uvicorn.Server):
 
 
 def _leave_at_once() -> NoReturn:
-  """Ends the process while the device still computes: Python's own end would abort it."""
+  """Ends the process while the device still computes.
+
+  Python's own end would abort it.
+  """
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(0)
