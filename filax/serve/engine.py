@@ -10,7 +10,6 @@ import collections
 from collections.abc import Callable
 from concurrent.futures import Future
 import functools
-import sys
 import threading
 import time
 import traceback
@@ -151,10 +150,11 @@ class Engine:
     """Whether requests are taken."""
     return self._thread.is_alive() and not self._closing
 
-  def close(self, seconds: float = 30.0) -> None:
+  def close(self, seconds: float = 30.0) -> bool:
     """Takes no more requests, finishes those that run, and stops.
 
-    Requests that have not ended after `seconds` end with an error.
+    Requests that have not ended after `seconds` end with an error. Returns False if the device is
+    still at work then.
     """
     with self._changed:
       self._closing = True
@@ -164,10 +164,6 @@ class Engine:
       for job in self._jobs:
         job.handle.fail(_STOPPING)
         job.handle.cancel()  # The device goes on with none of them.
-
-  def wait_for_device(self, seconds: float) -> bool:
-    """After `close`: whether the device ends its last work within `seconds`."""
-    self._thread.join(seconds)
     return not self._thread.is_alive()
 
   def _run(self) -> None:
@@ -216,7 +212,7 @@ class Engine:
       self._end(job, error)
       return
     except Exception:
-      _log_failure()
+      traceback.print_exc()
       self._end(job, _INTERNAL)
       return
     job.seconds["read"] = time.perf_counter() - start
@@ -308,7 +304,7 @@ class Engine:
     except RequestError as error:
       self._end(jobs[0], error)
     except Exception:
-      _log_failure()
+      traceback.print_exc()
       self._end(jobs[0], _INTERNAL)
     return True
 
@@ -340,7 +336,7 @@ class Engine:
     try:
       chunk = self._lanes.begin(job, answers)
     except Exception:
-      _log_failure()
+      traceback.print_exc()
       self._end_lane(job.prompt.shape)
       self._end(job, _INTERNAL)
       return True
@@ -366,7 +362,7 @@ class Engine:
       try:
         owners, chunk = self._lanes.decode(shape)
       except Exception:
-        _log_failure()
+        traceback.print_exc()
         self._end_lane(shape)
         continue
       if chunk is None:
@@ -398,8 +394,3 @@ class Engine:
     """Ends all answers of a lane whose state is lost."""
     for job in self._lanes.drop(shape):
       self._end(job, _INTERNAL)
-
-
-def _log_failure() -> None:
-  """Writes the traceback of a fault of the server to stderr."""
-  traceback.print_exc(file=sys.stderr)

@@ -93,7 +93,7 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   finally:
     engine.close(0)
     uploads.close()
-    if not engine.wait_for_device(_LAST_SECONDS):
+    if not engine.close(_LAST_SECONDS):
       _leave_at_once()
 
 
