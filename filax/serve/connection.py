@@ -41,17 +41,27 @@ async def while_connected(request: Request, work: Awaitable) -> Any:
 
 async def read_json(request: Request) -> Any:
   """The body of a request as JSON. Raises RequestError."""
-  kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-  if kind != "application/json":
-    raise RequestError("Send application/json.", status=415, code="unsupported_media_type")
+  _check_header(request, "Content-Type", "application/json")
+  _check_header(request, "Content-Encoding", "identity")
   content = await request.body()
   try:
     return await run_in_threadpool(_parse, content)
   except UnicodeEncodeError as error:
     text = "The body holds half of a surrogate pair, which is not a letter."
     raise RequestError(text, code="invalid_json") from error
+  except json.JSONDecodeError as error:
+    text = f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})."
+    raise RequestError(text, code="invalid_json") from error
   except (ValueError, RecursionError) as error:
-    raise RequestError("The body is not JSON.", code="invalid_json") from error
+    raise RequestError("The body is not JSON in UTF-8.", code="invalid_json") from error
+
+
+def _check_header(request: Request, name: str, only: str) -> None:
+  """Raises RequestError if a header says anything else of the body."""
+  value = request.headers.get(name, only).partition(";")[0].strip().lower()
+  if value != only:
+    text = f"The body has {name}: {value[:80]}. Send it with {name}: {only}."
+    raise RequestError(text, status=415, code="unsupported_media_type")
 
 
 def _parse(content: bytes) -> Any:

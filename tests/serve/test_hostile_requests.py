@@ -115,6 +115,18 @@ def test_half_of_a_surrogate_pair(client, text):
   assert refused(client.post(CHAT, content=text, headers=JSON))["code"] == "invalid_json"
 
 
+@pytest.mark.parametrize("header", ["Content-Type: text/plain", "Content-Encoding: gzip"])
+def test_a_body_of_another_kind_is_told_what_to_send(client, header):
+  name, _, value = header.partition(": ")
+  reply = client.post(CHAT, content="{}", headers=JSON | {name.lower(): value})
+  assert refused(reply, 415)["message"].startswith(f"The body has {header}. Send")
+
+
+def test_damaged_json_is_told_its_place(client):
+  message = refused(client.post(CHAT, content='{"a": 1,, }', headers=JSON))["message"]
+  assert "(line 1, column 9)" in message
+
+
 def test_surrogates_in_bytes(client):
   content = body_with('"max_tokens": 2', '"a?b"').encode().replace(b"?", b"\xed\xa0\x80")
   refused(client.post(CHAT, content=content, headers=JSON))
