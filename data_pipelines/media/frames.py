@@ -126,7 +126,7 @@ def read_timeline(
   frame of the previous scene stays. read: `read_frames`, or the method of a FrameCache.
   """
   wanted = np.asarray(times, np.float64)
-  ends = _scene_ends(timeline, limits)
+  ends = np.array(_scene_ends(timeline, limits))
   owners = _owners(timeline, ends, wanted)
   places_of_media = collections.defaultdict(list)
   for place, scene in enumerate(owners):
@@ -171,10 +171,9 @@ def _end(scene: Scene, probes: Mapping[str, Probe]) -> float:
   return scene.at + scene_length(scene, probes)
 
 
-def _owners(timeline: Timeline, ends: Sequence[float], times: np.ndarray) -> list[Scene]:
-  """The scene shown at each time."""
+def _owners(timeline: Timeline, ends: np.ndarray, times: np.ndarray) -> list[Scene]:
+  """The scene shown at each time. ends: of the scenes, float64 [S]."""
   starts = np.array([scene.at for scene in timeline])
-  ends = np.asarray(ends)
   owners = []
   for late in times + TOLERANCE:
     begun = starts <= late
