@@ -172,12 +172,15 @@ def _end(scene: Scene, probes: Mapping[str, Probe]) -> float:
 
 
 def _owners(timeline: Timeline, ends: np.ndarray, times: np.ndarray) -> list[Scene]:
-  """The scene shown at each time. ends: of the scenes, float64 [S]."""
+  """The scene that is shown at each time.
+
+  ends: seconds at which the scenes end, float64 [S]. times: seconds, float64 [T].
+  """
   starts = np.array([scene.at for scene in timeline])
   owners = []
-  for late in times + TOLERANCE:
-    begun = starts <= late
-    running = np.flatnonzero(begun & (late < ends))
+  for now in times + TOLERANCE:
+    begun = starts <= now
+    running = np.flatnonzero(begun & (now < ends))
     if len(running):
       number = running[-1]
     elif begun.any():

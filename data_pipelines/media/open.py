@@ -120,10 +120,10 @@ def media_name(media: Media) -> str:
 
 
 class UnfitProcess(OSError):
-  """This process cannot open any file of a kind.
+  """A sound file that this process cannot open.
 
-  Too many files are open, or the encoding of its locale cannot write a name. It is no fault of the
-  file: a run that went on would leave sound media out.
+  Too many files are open, or the encoding of the locale cannot write the file's name. A run that
+  went on would leave sound media out.
   """
 
 

@@ -109,8 +109,9 @@ class Selector(Protocol):
 class Merger(Protocol):
   """Merges the frames of a group into one set of tokens.
 
-  It maps [B G K N E] to [B G n E]. The defaults are for a merger whose result has as many tokens as
-  one frame, in the same grid.
+  It maps [B G K N E] to [B G n F]. F = E, unless it also makes tokens wider, as pixel shuffling
+  does. The defaults are for a merger whose result has as many tokens as one frame, in the same
+  grid.
   """
 
   # The values of config.model.merge_stage that it allows.
@@ -131,10 +132,10 @@ class Merger(Protocol):
     """
     return grid
 
-  def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
+  def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n F"]:
     """Merges the tokens of still pictures.
 
-    [B I N E] -> [B I n E].
+    [B I N E] -> [B I n F].
     """
     return x
 
@@ -144,7 +145,7 @@ class Merger(Protocol):
     return 0.0
 
   @abstractmethod
-  def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n E"]: ...
+  def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n F"]: ...
 
 
 @runtime_checkable

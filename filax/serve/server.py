@@ -93,8 +93,8 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   finally:
     engine.close(0)
     uploads.close()
-    if not engine.close(_LAST_SECONDS):
-      _leave_at_once()
+  if not engine.close(_LAST_SECONDS):
+    _leave_at_once()
 
 
 def check_address(options: ServerOptions) -> None:

@@ -10,15 +10,9 @@ from filax.models.components import build_video_lm
 from filax.models.encoders import siglip
 from filax.models.mergers.mean import Mean
 from filax.models.projectors.mlp import MLP
+from filax.testing.packed_rows import FILA
 
-MODEL = dict(
-  encoder=dict(name="siglip", variant="tiny"),
-  selector=dict(name="uniform", size=3),
-  merger=dict(name="mean"),
-  projector=dict(name="mlp", newline="one_token", pool_side=2),
-  llm=dict(name="qwen2", variant="tiny"),
-  merge_stage="vision",
-)
+MODEL = FILA | dict(merger=dict(name="mean"), merge_stage="vision")
 
 
 class FirstFrame(Mean):

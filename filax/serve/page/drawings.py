@@ -109,7 +109,8 @@ def heat_strip(look: VideoLook, shares: np.ndarray | None = None) -> Markup:
   legend = "Frames shown to the model. A click moves the player there."
   heats = NOTHING
   if shares is not None:
-    heats = group_heats(shares) if _has_bars(look) else NOTHING
+    if _has_bars(look):
+      heats = group_heats(shares)
     top = look.times[int(np.argmax(shares))]
     seconds = time_text(top[len(top) // 2], look.duration)
     legend = (
