@@ -52,14 +52,14 @@ def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
 def check_names(config: Mapping[str, Any], path: str = "config") -> None:
   """Raises ValueError naming the first key that FiLax does not have.
 
-  It also names the first value that config.json cannot hold. Keys of a group of the user's own, such
-  as "my_lab.size", are not checked. config: as of `check_settings`.
+  It also names the first value that config.json cannot hold. Keys in a group of the user's own,
+  such as "my_lab.size", are not checked. config: as of `check_settings`.
   """
   for name, value in leaves(config):
     is_free = name.startswith(_OF_COMPONENTS) or _is_in_own_group(name)
     if name not in TABLE and not is_free:
       near = difflib.get_close_matches(name, TABLE, n=1, cutoff=0.65)
-      hint = f"`filax show` prints all settings. Those of your own go into a group such as {path}.my_lab."
+      hint = f"Settings of your own go into a group such as {path}.my_lab; see `filax show`."
       if near:
         hint = f"Did you mean {path}.{near[0]}?"
       raise ValueError(f"{path}.{name} is set, but there is no such setting. {hint}")

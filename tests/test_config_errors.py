@@ -80,7 +80,7 @@ SHRUNK = EMPTY + "  c = common.shrink(common.base())\n"
     ("c.optim.wramup = 0.5", "config.optim.wramup is set, .* Did you mean config.optim.warmup?"),
     ("c.batch_size = 8", "config.batch_size is set, .* Did you mean config.batch?"),
     ("c.optimizer = dict(warmup=0.5)", "config.optimizer.warmup .* mean config.optim.warmup?"),
-    ("c.notes = 'x'", "config.notes is set, but there is no such setting. `filax show` prints"),
+    ("c.notes = 'x'", "config.notes is set, .* go into a group such as config.my_lab"),
     ("c.optim.rates = (('', np.float32(1)),)", r"config.optim.rates=.* config.json .* float\(x\)"),
     ("c.steps = required(int)", "has a required_placeholder. Give that setting a default"),
     ("c = FrozenConfigDict(c)", "is not a config: it must have a get_config"),
