@@ -172,10 +172,9 @@ def palettes(path: str | os.PathLike, codec: str, changes: bool = False) -> str:
   return str(path)
 
 
-def turned(path: pathlib.Path, matrix: Sequence[int]) -> str:
-  """A video whose file says how to move its points: (a, b, c, d) of its display matrix."""
-  encode(path, count=5)
-  data = path.read_bytes()
+def turned(source: str, path: pathlib.Path, matrix: Sequence[int]) -> str:
+  """A copy of a video that says how to move its points: (a, b, c, d) of its display matrix."""
+  data = pathlib.Path(source).read_bytes()
   identity = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
   a, b, c, d = (number << 16 for number in matrix)
   place = data.index(b"tkhd")
