@@ -58,7 +58,7 @@ def _temporary_folder() -> str:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-  """Lets the error of a full disk in the block name what was to be written.
+  """Lets an error of a full disk in the block name `path`.
 
   The system names a file that cannot be opened, but none that cannot grow.
   """
