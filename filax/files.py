@@ -203,11 +203,18 @@ def write_cache(path: str | os.PathLike, content: bytes | memoryview, label: str
 def report_damage(path: str | os.PathLike, error: Exception) -> None:
   """Reports on stderr, once, that a cache file is computed again.
 
-  It is reported again only after the file was written.
+  It is reported again only after the file was written. Of the files of a folder that another user
+  has closed, the first is reported for all.
   """
+  path = os.fspath(path)
+  if isinstance(error, PermissionError):
+    all_files = os.path.join(os.path.dirname(path), "*")
+    sentence = f"{path} cannot be read ({_reason(error)}): what such files keep is made anew."
+    _report(all_files, sentence)
+    return
   reason = str(error)
   if not isinstance(error, DamagedFile):
-    reason = f"{os.fspath(path)} cannot be read ({_reason(error)})."
+    reason = f"{path} cannot be read ({_reason(error)})."
   _report(path, f"{reason} It is made anew.")
 
 
