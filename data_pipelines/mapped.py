@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import sys
 import threading
+import time
 from typing import Any, TypeVar
 import weakref
 
@@ -29,6 +30,8 @@ except ImportError:  # Not on Windows, where two processes may build the same fi
 Owner = TypeVar("Owner")
 
 _META = "meta.json"
+_SHORT_SECONDS = 2.0  # A wait for another process that is not worth a line.
+_LOOK_SECONDS = 0.02
 _guard = threading.Lock()
 _locks: dict[str, threading.RLock] = {}
 _depths: dict[str, int] = {}  # Blocks of `one_builder` around one another, by folder.
@@ -85,14 +88,21 @@ def _opened_folder(folder: str | os.PathLike) -> int | None:
 
 
 def _wait_for_lock(lock: int, activity: str) -> None:
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    print(f"waiting for another process, which {activity}", file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):
-      fcntl.flock(lock, fcntl.LOCK_EX)
-  except OSError:
-    pass
+  """Locks a folder, where there are locks; a long wait is printed."""
+  deadline = time.monotonic() + _SHORT_SECONDS
+  while True:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      return
+    except BlockingIOError:
+      if time.monotonic() > deadline:
+        break
+      time.sleep(_LOOK_SECONDS)
+    except OSError:
+      return
+  print(f"waiting for another process, which {activity}", file=sys.stderr, flush=True)
+  with contextlib.suppress(OSError):
+    fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def keep_arrays(

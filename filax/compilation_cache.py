@@ -97,7 +97,7 @@ def storage() -> "ProgramFolder | None":
 def programs_folder() -> Path:
   """The folder of this jax and this CPU; it need not exist."""
   name = f"jax{jax.__version__}-jaxlib{jaxlib.__version__}-{platform.machine()}-{cpu_digest()}"
-  return user_cache.cache_folder("compiled") / name
+  return user_cache.own_folder("compiled") / name
 
 
 def cpu_digest() -> str:

@@ -57,6 +57,20 @@ def _temporary_folder() -> str:
 
 
 @contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+  """Lets an error of a full disk in the block name `path`.
+
+  The system names a file that cannot be opened, but none that cannot grow.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.errno in _CODES and error.filename is None:
+      error.filename = os.fspath(path)
+    raise
+
+
+@contextlib.contextmanager
 def naming_temporary_folder() -> Iterator[None]:
   """Raises TemporaryFolderFull if the disk is full in the block.
 

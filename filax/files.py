@@ -25,7 +25,7 @@ import time
 from typing import BinaryIO, TypeVar
 import uuid
 
-from filax import processes
+from filax import disk_errors, processes
 
 _SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # scheme -> (package, extra)
 _CHECKED = b"filax-checked-1 sha256:"  # Start of the first line of a checked file.
@@ -54,17 +54,18 @@ def write_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
   """Opens a binary file that appears under `path` after the block.
 
   Until then it lies beside `path`, under a name that identifies the writer; an error in the block
-  removes it. The folder is made if it is missing. Raises OSError.
+  removes it. The folder is made if it is missing. Raises OSError; that of a full disk names `path`.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = temporary_name(path)
   try:
-    with open(temporary, "xb") as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with disk_errors.naming(path):
+      with open(temporary, "xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(temporary, path)
     _reported.discard(os.fspath(path))
   finally:
     with contextlib.suppress(OSError):
@@ -76,14 +77,16 @@ def write_folder_atomically(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Makes a folder that appears under `path` after the block.
 
   Until then it lies beside `path`; an error in the block removes it with its content. An empty
-  folder at `path` is replaced. Raises OSError, also for a folder at `path` that is not empty.
+  folder at `path` is replaced. Raises OSError, also for a folder at `path` that is not empty; that
+  of a full disk names `path`.
   """
   path = pathlib.Path(path)
   temporary = temporary_name(path)
   try:
-    temporary.mkdir(parents=True)
-    yield temporary
-    os.replace(temporary, path)
+    with disk_errors.naming(path):
+      temporary.mkdir(parents=True)
+      yield temporary
+      os.replace(temporary, path)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
 
@@ -200,11 +203,18 @@ def write_cache(path: str | os.PathLike, content: bytes | memoryview, label: str
 def report_damage(path: str | os.PathLike, error: Exception) -> None:
   """Reports on stderr, once, that a cache file is computed again.
 
-  It is reported again only after the file was written.
+  It is reported again only after the file was written. Of the files of a folder that another user
+  has closed, the first is reported for all.
   """
+  path = os.fspath(path)
+  if isinstance(error, PermissionError):
+    all_files = os.path.join(os.path.dirname(path), "*")
+    sentence = f"{path} cannot be read ({_reason(error)}): what such files keep is made anew."
+    _report(all_files, sentence)
+    return
   reason = str(error)
   if not isinstance(error, DamagedFile):
-    reason = f"{os.fspath(path)} cannot be read ({_reason(error)})."
+    reason = f"{path} cannot be read ({_reason(error)})."
   _report(path, f"{reason} It is made anew.")
 
 

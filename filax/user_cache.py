@@ -8,6 +8,7 @@ A user without a home folder, as in many containers, has filax-UID in the folder
 Standard library only.
 """
 
+import contextlib
 import os
 from pathlib import Path
 import stat
@@ -27,6 +28,18 @@ def cache_folder(name: str) -> Path:
     if folder.startswith("~"):  # There is no HOME, and no entry of the user in /etc/passwd.
       folder = os.path.join(tempfile.gettempdir(), f"filax-{os.geteuid()}")
   return Path(files.absolute(folder), name)
+
+
+def own_folder(name: str) -> Path:
+  """The folder `name` of the cache, or `name-UID` beside another user's.
+
+  Several users may share $FILAX_CACHE.
+  """
+  folder = cache_folder(name)
+  with contextlib.suppress(OSError):
+    if folder.stat().st_uid != os.geteuid():
+      return cache_folder(f"{name}-{os.geteuid()}")
+  return folder
 
 
 def make_private(folder: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from filax import disk_errors
+from filax import disk_errors, files
 from filax.cli import chat, errors
 from filax.cli import main as filax
 from filax.cli.terminal import printable, with_start_joined
@@ -72,6 +72,16 @@ def test_a_full_temporary_folder_is_not_taken_for_the_disk_of_the_output(tmp_pat
     with output_folder.create_output_folder(tmp_path / "out"):
       with disk_errors.naming_temporary_folder():
         raise ValueError(line)
+
+
+@pytest.mark.parametrize("write", [files.write_atomically, files.write_folder_atomically])
+def test_a_full_disk_names_what_was_to_be_written(write, tmp_path, capsys):
+  def fill(_):
+    with write(tmp_path / "result"), open("/dev/full", "w") as file:
+      file.write("x")
+
+  assert errors.run_verb(fill, [], "verb") == 2
+  assert f"filax verb: {tmp_path}/result: No space left on device." in capsys.readouterr().err
 
 
 def test_a_full_disk_is_a_sentence(capsys):

@@ -125,6 +125,16 @@ def test_a_folder_of_another_user_is_refused(tmp_path):
     user_cache.make_private(folder)
 
 
+def test_users_of_one_cache_have_folders_of_their_own(tmp_path, monkeypatch):
+  """A group may share FILAX_CACHE, so that a model is converted once."""
+  monkeypatch.setenv(user_cache.KNOB, str(tmp_path))
+  assert user_cache.own_folder("compiled") == tmp_path / "compiled"
+  (tmp_path / "compiled").mkdir()
+  assert user_cache.own_folder("compiled") == tmp_path / "compiled"
+  monkeypatch.setattr(os, "geteuid", lambda: 2_000_123_456)
+  assert user_cache.own_folder("compiled") == tmp_path / "compiled-2000123456"
+
+
 def test_a_folder_below_one_that_all_can_write_is_refused(tmp_path):
   (tmp_path / "open").mkdir()
   (tmp_path / "open").chmod(0o777)

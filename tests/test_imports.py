@@ -41,7 +41,7 @@ RUNS = (
 # Folder or file -> what of ours it may import beside itself. The first match wins.
 MAY = {
   "filax/spec": (),
-  "filax/files.py": ("filax.processes",),
+  "filax/files.py": ("filax.disk_errors", "filax.processes"),
   "filax/host_limits.py": (),
   "filax/processes.py": (),
   "filax/memory_errors.py": (),

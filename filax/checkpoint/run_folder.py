@@ -2,11 +2,13 @@
 """Where the checkpoints of a run lie: <run>/checkpoints/<step>/state."""
 
 from collections.abc import Sequence
+import os
 from pathlib import Path
 
 from etils import epath
 
-from filax.checkpoint import best
+from filax.checkpoint import best, storage
+from filax.files import is_bucket
 
 CHECKPOINTS = "checkpoints"  # Below the folder of a run.
 BEST = "best"  # <run>/best stands for the checkpoint that best.json names.
@@ -46,6 +48,21 @@ def step_folder(path: epath.Path, name: str) -> epath.Path:
   if (path / CHECKPOINTS).exists():
     return path / CHECKPOINTS / name
   return path if path.name == name else path / name
+
+
+def check_may_save(run: epath.PathLike) -> None:
+  """Raises SaveFailed if another user's run made the checkpoints.
+
+  A group may write the folder of the run, but not what is in it.
+  """
+  folder = epath.Path(run) / CHECKPOINTS
+  if is_bucket(run) or not folder.exists() or os.access(folder, os.W_OK, effective_ids=True):
+    return
+  raise storage.SaveFailed(
+    f"--workdir {os.fspath(run)} was used by another user, and this one may not change its "
+    f"{CHECKPOINTS}. Let that user allow it (chmod -R g+w {os.fspath(run)}), or set another "
+    "--workdir."
+  )
 
 
 def set_aside(step: epath.Path) -> None:

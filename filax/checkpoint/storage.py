@@ -212,9 +212,17 @@ def full_disk_explained(folder: epath.PathLike) -> Iterator[None]:
   except OSError as error:
     if error.errno not in _FULL:
       raise
-    name = error.filename or folder
-    text = f"{name} cannot be written: {reason(error)}. {_advice(error, folder)}"
-    raise SaveFailed(text) from error
+    name = os.fsdecode(error.filename or folder)
+    remedy = _advice(error, folder)
+    if not _is_below(name, folder):
+      remedy = "Free space there; the same command goes on."
+    raise SaveFailed(f"{name} cannot be written: {reason(error)}. {remedy}") from error
+
+
+def _is_below(name: str, folder: epath.PathLike) -> bool:
+  """Whether a path is a folder, or is in it."""
+  place = os.path.abspath(os.path.expanduser(folder))
+  return name == os.fspath(folder) or os.path.commonpath([os.path.abspath(name), place]) == place
 
 
 def quiet_background_writes() -> None:

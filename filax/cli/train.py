@@ -27,8 +27,9 @@ Every config.log_every steps a line shows the loss, the accuracy on supervised t
 rates, speed, padding, MFU, time left, compilations and bad samples. The last line shows where the
 time of all starts went.
 
-  Stopping              Ctrl-C, SIGTERM or a closed terminal saves after the running step. The exit
-                        code is then 0, or N with --exit-when-stopped N if steps are left.
+  Stopping              Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 or a closed terminal saves after the
+                        running step. The exit code is then 0, or N with --exit-when-stopped N if
+                        steps are left.
   One run at a time     A second run in D is refused. It takes over if the first has died or gave no
                         sign for 60 s (FILAX_LEASE_SECONDS).
   A run that hangs      makes no step for config.stall_seconds. It shows the stacks of all threads

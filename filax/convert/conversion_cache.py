@@ -51,15 +51,24 @@ def entry_path(source: Path) -> Path:
 
 
 def is_whole(entry: Path) -> bool:
-  """Whether an entry has a report and a checkpoint."""
-  return (entry / REPORT_FILE).is_file() and bool(run_folder.step_folders(entry))
+  """Whether an entry has a report and a checkpoint.
+
+  Raises OSError naming FILAX_CACHE if this user may not read it.
+  """
+  try:
+    return (entry / REPORT_FILE).is_file() and bool(run_folder.step_folders(entry))
+  except PermissionError as error:
+    raise OSError(
+      f"{entry} in the cache cannot be read by this user ({error.strerror}). Let its owner allow "
+      f"that (chmod -R g+rX {entry.parent}), or set {KNOB} to a folder of your own."
+    ) from error
 
 
 def convert_once(source: Path, convert: Callable[[Path], None]) -> Path:
   """The entry of a source; `convert(entry)` writes a missing one.
 
   Of several processes one converts, and the others wait. Raises OSError naming FILAX_CACHE if the
-  cache cannot be written, and the errors of `convert`.
+  cache cannot be read or written, and the errors of `convert`.
   """
   entry = entry_path(source)
   if is_whole(entry):

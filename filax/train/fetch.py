@@ -8,6 +8,7 @@ import signal
 import threading
 
 from filax.train.batches import Batch
+from filax.train.signals import Signals
 
 _FIRST_POLL_SECONDS = 0.001
 _POLL_SECONDS = 0.1  # The longest; each is twice the one before.
@@ -70,7 +71,7 @@ class Fetcher:
   def _serve(self, batches: Iterator[Batch]) -> None:
     # Threads and processes started here inherit the mask, so that a signal to the process group
     # never ends a worker, not even while it starts.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    signal.pthread_sigmask(signal.SIG_BLOCK, Signals.KINDS)
     while self._orders.get():
       self._results.put(_next(batches))
 

@@ -19,7 +19,7 @@ from etils import epath
 import jax
 
 from filax import compilation_cache
-from filax.checkpoint import store
+from filax.checkpoint import storage, store
 from filax.checkpoint.lease import Lease
 from filax.checkpoint.store import say
 from filax.parallel import agreement, ending, key_value
@@ -175,7 +175,8 @@ def write_start(
   plan_record.write_plan(workdir, fingerprint, parts)
   check_lease()
   if jax.process_index() == 0:
-    (epath.Path(workdir) / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    content = json.dumps(config, indent=2) + "\n"
+    storage.write_whole(epath.Path(workdir) / "config.json", content.encode())
 
 
 def make_meter(

@@ -19,7 +19,7 @@ from data_pipelines.synthesis import toy
 from data_pipelines.text import tokenizer_folder
 from data_pipelines.text.tokenizers import check_vocabulary
 from filax import files, settings
-from filax.checkpoint import storage, store
+from filax.checkpoint import run_folder, storage, store
 from filax.checkpoint.store import on_one_process, say
 from filax.costs import train_costs
 from filax.models import components
@@ -52,6 +52,7 @@ def train(
   allocator.keep_freed_memory()
   with _quiet_absl(), ending.together(), storage.full_disk_explained(workdir):
     storage.check_writable(workdir)
+    run_folder.check_may_save(workdir)
     with hold_workdir(workdir) as lease:
       pipeline = open_data(config, workdir, lease.check_before_save if lease else None)
       return loop.train_pipeline(

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns SIGTERM, SIGINT and SIGHUP into save-and-stop.
+"""Turns SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 into save-and-stop.
 
-A signal only asks for a stop: the loop stops after the running step, where it can save.
+Before a time limit, Slurm sends the signal that a job asks for (`--signal=USR1@120`). A signal only
+asks for a stop: the loop stops after the running step, where it can save.
 
 Where several processes run, jax listens to SIGTERM itself from `jax.distributed.initialize` on and
 tells the other processes; all then agree on the step after which they stop.
@@ -36,7 +37,7 @@ class Signals:
   jax.distributed.initialize, so that jax's own handler of SIGTERM stays in place.
   """
 
-  KINDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+  KINDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
   def __init__(self):
     self.received = False

@@ -5,14 +5,16 @@ import errno
 import importlib.util
 import os
 import pathlib
+import tempfile
 
 from free_ports import free_port
 import fsspec
 import pytest
 
-from filax import released
-from filax.checkpoint import storage, store, streamed
+from filax import files, released
+from filax.checkpoint import run_folder, storage, store, streamed
 from filax.cli import train as train_command
+from filax.testing import interrupted
 from filax.train import run
 
 
@@ -117,6 +119,31 @@ def test_only_a_disk_that_takes_no_more_is_explained(tmp_path):
   with pytest.raises(FileNotFoundError):
     with storage.full_disk_explained(tmp_path):
       open(tmp_path / "absent").close()
+
+
+def test_a_full_disk_is_that_of_the_file(tmp_path):
+  """A corpus, or a cache, on another disk than the workdir."""
+  corpus = tmp_path / "corpus" / "manifest.json"
+  with pytest.raises(storage.SaveFailed) as caught:
+    with storage.full_disk_explained(tmp_path / "run"):
+      with files.write_atomically(corpus):
+        raise OSError(errno.ENOSPC, "No space left on device")
+  assert str(caught.value) == (
+    f"{corpus} cannot be written: No space left on device. Free space there; the same command goes "
+    "on."
+  )
+
+
+def test_checkpoints_that_another_user_made_are_named():
+  """The workdir is the group's, but its run had umask 022."""
+  with tempfile.TemporaryDirectory() as name:  # pytest's own folder is closed to other users.
+    workdir = pathlib.Path(name)
+    (workdir / "checkpoints").mkdir()
+    workdir.chmod(0o777)
+    with interrupted.read_only_folder(workdir / "checkpoints"):
+      with pytest.raises(storage.SaveFailed, match="may not change its checkpoints"):
+        run_folder.check_may_save(workdir)
+    run_folder.check_may_save(workdir)
 
 
 def test_training_tries_the_workdir_first(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import tokenizers as hf
@@ -236,6 +237,16 @@ def test_a_cache_that_cannot_be_written_names_the_knob(source, tmp_path, monkeyp
   monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "file"))
   message = refusal(released.find_checkpoint, source)
   assert "cannot be written" in message and "Set FILAX_CACHE to a folder" in message
+
+
+def test_an_entry_that_this_user_may_not_read_names_the_knob():
+  """A colleague with umask 077 has converted the folder into a shared cache."""
+  with tempfile.TemporaryDirectory() as cache:  # pytest's own folder is closed to other users.
+    entry = pathlib.Path(cache, "entry")
+    entry.mkdir(mode=0)
+    with interrupted.read_only_folder(entry.parent):
+      message = refusal(conversion_cache.is_whole, entry)
+  assert f"{entry} in the cache cannot be read" in message and "set FILAX_CACHE" in message
 
 
 def test_a_full_cache_names_the_knob(source, cache):

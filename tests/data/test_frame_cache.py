@@ -325,6 +325,21 @@ def test_a_read_only_cache_is_read(capsys, monkeypatch):
   assert line.count("\n") == 1 and "cache cannot be written (Permission denied)" in line
 
 
+def test_files_that_another_user_has_closed_cost_one_line(capsys, monkeypatch):
+  """A shared cache, filled under umask 077."""
+  monkeypatch.setattr(files_lib, "_reported", set())
+  with tempfile.TemporaryDirectory() as folder:  # pytest's own folder is closed to other users.
+    paths = [pathlib.Path(folder, name) for name in ("a", "b", "c")]
+    for path in paths:
+      write_checked(path, b"content")
+      path.chmod(0)
+    with interrupted.read_only_folder(pathlib.Path(folder)):
+      assert [files_lib.read_cache(path, bytes) for path in paths] == [None] * 3
+  assert capsys.readouterr().err.splitlines() == [
+    f"{paths[0]} cannot be read (Permission denied): what such files keep is made anew."
+  ]
+
+
 def test_a_full_disk_costs_a_line_and_no_second_try(clip, tmp_path, cache, capsys, monkeypatch):
   other = clips.write_video(tmp_path / "other.mp4")
   with interrupted.full_disk(5 * SIZE * SIZE * 3):

@@ -83,7 +83,7 @@ def send(number):
   os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_while_the_loader_hangs_saves(tmp_path, number):
   rows = HangingRows(3, lambda: send(number))
   summary = loop.train_pipeline(
@@ -155,7 +155,7 @@ def test_signals_are_blocked_where_workers_are_started():
 
   with fetch.Fetcher(Batches()) as fetcher:
     assert fetcher.fetch(lambda: True) == {}
-  assert {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} <= masks[0]
+  assert set(signals.Signals.KINDS) <= masks[0]
 
 
 def test_a_signal_before_the_first_step_has_nothing_to_save(tmp_path, capsys, monkeypatch):
