@@ -6,7 +6,7 @@ import dataclasses
 import os
 from typing import Any
 
-from filax.evals import context, hashes, questions, rows, settings_record
+from filax.evals import context, hashes, questions, registry, rows, settings_record
 from filax.evals.kit import Benchmark, Example, NamedProtocol, Source
 from filax.evals.options import EvaluationOptions, Share, share_of
 from filax.evals.registry import (
@@ -42,6 +42,8 @@ class Evaluation:
 
   def identity(self) -> dict[str, Any]:
     """What the answers depend on: a restart must not change it."""
+    private = registry.private_file(self.name)
+    code = dict(benchmark_code=hashes.annotation_hash(private)) if private else {}
     return dict(
       benchmark=self.name,
       protocol=self.protocol_name,
@@ -50,6 +52,7 @@ class Evaluation:
       annotations=self.hashes["annotations"],
       blind=self.options.blind,
       limit=self.options.limit,
+      **code,
       **settings_record.answer_settings(self.loaded, self.settings),
     )
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 import dataclasses
 import itertools
 import os
+import pathlib
+import re
 
 from data_pipelines.media import array_record, packed, remote
 from data_pipelines.media import open as media_lib
@@ -12,6 +14,9 @@ from filax.evals.kit import Benchmark, Example, Source
 from filax.evals.options import Share
 
 Group = list[Example]  # Questions about the same media.
+
+ARCHIVE_FOLDERS = 3  # Folders above a missing medium that are searched for archives.
+_ARCHIVE = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|(?:tar|zip)\.(?:part)?[.-]?\w{2,3})")
 
 
 class MissingMedia(ValueError):
@@ -95,9 +100,22 @@ def check_missing(missing: Sequence[str], total: int, root: str) -> None:
   more = ", …" if len(missing) > 3 else ""
   below = f" below {root}" if root else ""
   raise MissingMedia(
-    f"{len(missing)} media of {total} questions are missing{below}: {first}{more}. Set --root to "
-    "their folder, or --allow-missing to ask about those that are there."
+    f"{len(missing)} media of {total} questions are missing{below}: {first}{more}. "
+    f"{_packed_hint(missing[0])}Set --root to their folder, or --allow-missing to ask about those "
+    "that are there."
   )
+
+
+def _packed_hint(medium: str) -> str:
+  """A sentence about archives near a missing medium, or ""."""
+  for folder in list(pathlib.PurePath(medium).parents)[:ARCHIVE_FOLDERS]:
+    try:
+      names = sorted(filter(_ARCHIVE.fullmatch, remote.file_names(folder)))
+    except OSError:
+      continue
+    if names:
+      return f"{folder} has {len(names)} archives, such as {names[0]}: unpack them. "
+  return ""
 
 
 def _file_of(medium: str) -> str:

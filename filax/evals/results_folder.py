@@ -27,7 +27,7 @@ from filax.evals.options import Share
 from filax.evals.page import write_page
 from filax.evals.results import ANSWERS, RESULT
 from filax.evals.rows import Row
-from filax.evals.settings_record import difference
+from filax.evals.settings_record import asks_more, difference, portable_settings
 
 PAGE = "page.html"
 SETTINGS = "settings.json"
@@ -69,23 +69,32 @@ class ResultsFolder:
     self._stack.close()
 
   def check_settings(self, settings: Mapping[str, Any]) -> None:
-    """Writes the settings of a new folder. Raises OtherSettings for another run's."""
+    """Writes the settings of a new folder, or of a larger limit.
+
+    Raises OtherSettings for another run's.
+    """
     content = json.dumps(settings, indent=2).encode() + b"\n"
     file = small_file.open_small_file(self.folder, SETTINGS)
     if file.swap(None, content):
       return
+    stored = file.read_content() or b"{}"
     try:
-      before = json.loads(file.read_content() or b"{}")
-    except ValueError:
+      before = portable_settings(json.loads(stored))
+    except (ValueError, LookupError, TypeError, AttributeError):
       raise ValueError(
         f"{self.folder / SETTINGS} is damaged, so its answers cannot be continued. Delete the "
         "folder or set another --out."
       ) from None
-    if change := difference(before, json.loads(content)):
+    more = asks_more(before, settings)
+    if more:
+      before["limit"] = settings["limit"]
+    if change := difference(before, portable_settings(json.loads(content))):
       raise OtherSettings(
         f"{self.folder} holds answers with other settings: {change}. Set another --out, or delete "
         "the folder."
       )
+    if more:
+      file.swap(stored, content)
 
   def read_rows(self) -> dict[str, Row]:
     """Id -> row of all answers so far, of all processes."""

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,31 @@ def test_other_checkpoints_and_annotations_are_refused(session, data, tmp_path):
     ask(session, changed, tmp_path / "out")
   with pytest.raises(ValueError, match=r"dropout was off and is 1:uniform:0\.5"):
     ask(session.adjusted(dropout="1:uniform:0.5"), data, tmp_path / "out")
+
+
+def test_a_larger_limit_continues(session, data, expected, tmp_path):
+  first = ask(session, data, tmp_path, limit=2)
+  assert first["finished"] and len(first["answers"]) == 2
+  report = ask(session, data, tmp_path, limit=4)
+  assert report["answers"][:2] == first["answers"] and report["limit"] == 4
+  assert rows(ask(session, data, tmp_path)) == kept(tmp_path) == expected
+  with pytest.raises(ValueError, match="limit was null and is 4"):
+    ask(session, data, tmp_path, limit=4)
+
+
+def test_the_same_files_in_another_folder_continue(session, data, expected, tmp_path):
+  copied = shutil.copytree(data, tmp_path / "copied")
+  ask(session, data, tmp_path / "out", process=(0, 2))
+  report = ask(session, copied, tmp_path / "out", process=(1, 2))
+  assert report["finished"] and len(report["answers"]) == len(expected)
+
+
+def test_changed_code_of_a_private_benchmark_is_refused(session, data, tmp_path):
+  file = pathlib.Path(shutil.copy(FILE, tmp_path / "mine.py"))
+  ask(session, data, tmp_path / "out", name=f"{file}:small")
+  file.write_text(file.read_text().replace("Best option", "Answer"))
+  with pytest.raises(ValueError, match=r"settings: benchmark_code was .* and is "):
+    ask(session, data, tmp_path / "out", name=f"{file}:small")
 
 
 def test_shares_are_merged_by_the_last_one(session, data, expected, tmp_path):
