@@ -70,6 +70,7 @@ class Score:
   joint: bool | None = None  # For linked questions: whether all of them are right.
   empty: bool = False  # Whether the text has no words; some denominators leave it out.
   error: float | None = None  # Distance from the right number, of counting.
+  pending: bool = False  # Whether nothing could be said; a restart scores the answer again.
 
   @property
   def parsed(self) -> bool:

@@ -119,6 +119,14 @@ class ResultsFolder:
     _remove(self._account_path(self.share))
     self._file = self._stack.enter_context(open(path, "ab", buffering=0))
 
+  def replace_rows(self, rows: Sequence[Row]) -> None:
+    """Writes all answers anew, for a process that is alone.
+
+    Their result is removed.
+    """
+    _remove(self.folder / RESULT)
+    self._write_answers(self.folder / ANSWERS, rows)
+
   def append(self, rows: Sequence[Row]) -> None:
     """Writes answers; a kill of this process loses none.
 
