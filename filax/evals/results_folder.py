@@ -25,6 +25,7 @@ from filax import files
 from filax.checkpoint import lease, small_file
 from filax.evals.options import Share
 from filax.evals.page import write_page
+from filax.evals.result_fields import with_shared_keys
 from filax.evals.results import ANSWERS, RESULT
 from filax.evals.rows import Row
 from filax.evals.settings_record import asks_more, difference, portable_settings
@@ -255,19 +256,20 @@ def read_answers(path: str | os.PathLike) -> tuple[list[Row], bool]:
 
   A line that a kill tore is dropped; its question is asked again.
   """
-  try:
-    lines = pathlib.Path(path).read_bytes().split(b"\n")
-  except FileNotFoundError:
-    return [], False
   rows = []
   damaged = []
-  for number, line in enumerate(lines, 1):
-    row = _parsed_row(line)
-    if row is not None:
-      rows.append(row)
-    elif line:
-      damaged.append(number)
-  if damaged and damaged != [len(lines)]:
+  number = 0
+  try:
+    with open(path, "rb") as file:
+      for number, line in enumerate(file, 1):
+        row = _parsed_row(line)
+        if row is not None:
+          rows.append(row)
+        elif line.strip():
+          damaged.append(number)
+  except FileNotFoundError:
+    return [], False
+  if damaged and damaged != [number]:
     print(
       f"{os.fspath(path)}: {len(damaged)} damaged lines, the first is line {damaged[0]}. Their "
       "questions are asked again.",
@@ -284,7 +286,7 @@ def _parsed_row(line: bytes) -> Row | None:
   except (ValueError, RecursionError):
     return None
   is_row = isinstance(row, dict) and {"id", "answer", "score", "parsed", "choice"} <= set(row)
-  return row if is_row else None
+  return with_shared_keys(row) if is_row else None
 
 
 def _is_torn(path: pathlib.Path) -> bool:
