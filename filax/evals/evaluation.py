@@ -37,7 +37,7 @@ class Evaluation:
   share: Share
   source: Source
   examples: list[Example]
-  missing: list[str]  # Media that do not exist.
+  missing: list[str]  # Media and files of prompts that do not exist.
   hashes: Mapping[str, Any]
 
   def identity(self) -> dict[str, Any]:
@@ -72,6 +72,8 @@ def prepare(
   if protocol.arrange is not None:
     examples = list(map(protocol.arrange, examples))
   missing = questions.missing_media(examples)
+  if protocol.files is not None:
+    missing += questions.missing_files(examples, protocol.files)
   if not options.allow_missing:
     questions.check_missing(missing, len(examples), options.root or path)
   loaded = with_frames(loaded, benchmark, options)

@@ -111,6 +111,8 @@ class NamedProtocol:
   note: str = ""  # For the report, e.g. "paper silent".
   # Other media than those of the example, e.g. single frames between lines of text.
   arrange: Callable[[Example], Example] | None = None
+  # Files that its prompt reads besides the media, e.g. subtitles. They must exist.
+  files: Callable[[Example], Sequence[str]] | None = None
   deviation: str = ""  # Why no score under it is comparable; "" if nothing is known to differ.
   questions: int | None = None  # Published number, where it differs from the benchmark's.
 

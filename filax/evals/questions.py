@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the questions of a benchmark, and orders them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import itertools
 import os
@@ -90,6 +90,16 @@ def missing_media(examples: Sequence[Example]) -> list[str]:
   files = {medium: _file_of(medium) for medium in media}
   remote.states(filter(None, files.values()))  # Folders of buckets are listed as a whole.
   return [medium for medium, file in files.items() if file and not remote.exists(file)]
+
+
+def missing_files(
+  examples: Sequence[Example], files: Callable[[Example], Sequence[str]]
+) -> list[str]:
+  """The files of the questions' prompts that do not exist."""
+  paths: dict[str, None] = {}  # In the order of the questions.
+  for example in examples:
+    paths |= dict.fromkeys(files(example))
+  return [path for path in paths if not remote.exists(path)]
 
 
 def check_missing(missing: Sequence[str], total: int, root: str) -> None:
