@@ -17,10 +17,10 @@ from data_pipelines.text.choices import LETTERS, choice_lines, option_lines
 KEYS = ("options", "choices", "candidates")
 _FEWEST = 2
 # Keys of other sets: "option_A", "choice 1", "a0" or a letter alone, each with one option.
-_ONE_OPTION = re.compile(r"(?:(?i:option|choice|candidate)s?[ _]?[A-Ha-h0-9]|[A-H]|a[0-9])")
+_ONE_OPTION = re.compile(r"(?:(?i:option|choice|candidate)s?[ _]?[A-Ja-j0-9]|[A-J]|a[0-9])")
 _LIST = re.compile(r"option|choice|candidate", re.IGNORECASE)
-_LETTERED = re.compile(r"\s*(?:\(([A-H])\)|([A-H])[.):])\s*(.+)", re.DOTALL)
-_LETTER = re.compile(r"\(?([A-Ha-h])\)?[.):]?")
+_LETTERED = re.compile(r"\s*(?:\(([A-J])\)|([A-J])[.):])\s*(.+)", re.DOTALL)
+_LETTER = re.compile(r"\(?([A-Ja-j])\)?[.):]?")
 
 
 def has_options(record: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-LETTERS = "ABCDEFGH"
+LETTERS = "ABCDEFGHIJ"
 REQUEST = "\nAnswer with the option's letter from the given choices directly."
 
 

@@ -5,6 +5,8 @@
       Every evaluation at or below the folders: a table of runs and benchmarks beside published
       scores, accuracy by kind and length, sample answers, and answers that were not understood.
       The page needs no other file and no network.
+  filax evals report runs --out table.tex
+      The scores as tables for LaTeX (booktabs), in Markdown (.md), or a line each (.csv).
 
 Each published score is shown with its source and protocol. If no run followed that protocol, the
 score is marked, because it cannot be compared with the runs.
@@ -25,10 +27,16 @@ def main(argv: Sequence[str]) -> None:
   if os.path.isdir(args.out):
     raise ValueError(f"--out {args.out} is a folder. Name the page, such as report.html.")
   from filax.evals.report import build_report, gather_runs
+  from filax.evals.report_files import is_table_file, write_tables
   from filax.evals.report_page import write_report_page
 
   gathered = gather_runs(args.runs)
-  report = write_report_page(args.out, gathered) if args.out else build_report(gathered)
+  if args.out and not is_table_file(args.out):
+    report = write_report_page(args.out, gathered)
+  else:
+    report = build_report(gathered)
+  if is_table_file(args.out):
+    write_tables(args.out, report)
   if args.json:
     print(json.dumps(report))
     return
@@ -46,7 +54,7 @@ def report_parser() -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add("runs", nargs="+", metavar="RUN", help="folders of evaluations, or folders that hold them")
-  add("--out", default="", help="the page, such as report.html; default: none")
+  add("--out", default="", help="the page report.html, or tables: .csv, .md or .tex; default: none")
   add("--json", action="store_true", help="print all numbers as JSON")
   return parser
 

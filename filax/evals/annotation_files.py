@@ -95,7 +95,7 @@ def number_field(row: Row, name: str) -> float:
 
 
 def options_field(row: Row, name: str) -> tuple[str, ...]:
-  """A field that lists the texts of 1 to 8 options.
+  """A field that lists the texts of 1 to 10 options.
 
   Raises RecordError for another.
   """

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from typing import Any
 
-from filax.evals import context, hashes, questions, rows, settings_record
+from filax.evals import context, hashes, questions, registry, rows, settings_record
 from filax.evals.kit import Benchmark, Example, NamedProtocol, Source
 from filax.evals.options import EvaluationOptions, Share, share_of
 from filax.evals.registry import (
@@ -37,11 +37,13 @@ class Evaluation:
   share: Share
   source: Source
   examples: list[Example]
-  missing: list[str]  # Media that do not exist.
+  missing: list[str]  # Media and files of prompts that do not exist.
   hashes: Mapping[str, Any]
 
   def identity(self) -> dict[str, Any]:
     """What the answers depend on: a restart must not change it."""
+    private = registry.private_file(self.name)
+    code = dict(benchmark_code=hashes.annotation_hash(private)) if private else {}
     return dict(
       benchmark=self.name,
       protocol=self.protocol_name,
@@ -50,6 +52,7 @@ class Evaluation:
       annotations=self.hashes["annotations"],
       blind=self.options.blind,
       limit=self.options.limit,
+      **code,
       **settings_record.answer_settings(self.loaded, self.settings),
     )
 
@@ -69,6 +72,8 @@ def prepare(
   if protocol.arrange is not None:
     examples = list(map(protocol.arrange, examples))
   missing = questions.missing_media(examples)
+  if protocol.files is not None:
+    missing += questions.missing_files(examples, protocol.files)
   if not options.allow_missing:
     questions.check_missing(missing, len(examples), options.root or path)
   loaded = with_frames(loaded, benchmark, options)

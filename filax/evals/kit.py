@@ -70,6 +70,7 @@ class Score:
   joint: bool | None = None  # For linked questions: whether all of them are right.
   empty: bool = False  # Whether the text has no words; some denominators leave it out.
   error: float | None = None  # Distance from the right number, of counting.
+  pending: bool = False  # Whether nothing could be said; a restart scores the answer again.
 
   @property
   def parsed(self) -> bool:
@@ -110,6 +111,8 @@ class NamedProtocol:
   note: str = ""  # For the report, e.g. "paper silent".
   # Other media than those of the example, e.g. single frames between lines of text.
   arrange: Callable[[Example], Example] | None = None
+  # Files that its prompt reads besides the media, e.g. subtitles. They must exist.
+  files: Callable[[Example], Sequence[str]] | None = None
   deviation: str = ""  # Why no score under it is comparable; "" if nothing is known to differ.
   questions: int | None = None  # Published number, where it differs from the benchmark's.
 

@@ -6,7 +6,8 @@ import os
 
 from data_pipelines.media import remote
 
-VIDEO_EXTENSIONS = (".mp4", ".MP4", ".mkv")  # In the order that the harnesses try.
+# In the order that the harnesses try; the last three are those of other downloads.
+VIDEO_EXTENSIONS = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
 
 
 class MediaLookup:

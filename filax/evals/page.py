@@ -95,7 +95,7 @@ def score_spread(results: Results) -> str:
   scores = np.asarray([row["score"] for row in results.scored], np.float64)
   is_mean = abs(scores.mean() - results.headline) < 5e-4
   error = resampling.mean_error(scores, resampling.media_units(results.scored))
-  if not is_mean or not np.isfinite(error):
+  if not is_mean or not np.isfinite(error) or error == 0:  # Equal scores tell no error.
     return ""
   return f"± {100 * resampling.NORMAL_95 * error:.1f} (95 %, by video)"
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the questions of a benchmark, and orders them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import itertools
 import os
+import pathlib
+import re
 
 from data_pipelines.media import array_record, packed, remote
 from data_pipelines.media import open as media_lib
@@ -12,6 +14,9 @@ from filax.evals.kit import Benchmark, Example, Source
 from filax.evals.options import Share
 
 Group = list[Example]  # Questions about the same media.
+
+ARCHIVE_FOLDERS = 3  # Folders above a missing medium that are searched for archives.
+_ARCHIVE = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|(?:tar|zip)\.(?:part)?[.-]?\w{2,3})")
 
 
 class MissingMedia(ValueError):
@@ -87,6 +92,16 @@ def missing_media(examples: Sequence[Example]) -> list[str]:
   return [medium for medium, file in files.items() if file and not remote.exists(file)]
 
 
+def missing_files(
+  examples: Sequence[Example], files: Callable[[Example], Sequence[str]]
+) -> list[str]:
+  """The files of the questions' prompts that do not exist."""
+  paths: dict[str, None] = {}  # In the order of the questions.
+  for example in examples:
+    paths |= dict.fromkeys(files(example))
+  return [path for path in paths if not remote.exists(path)]
+
+
 def check_missing(missing: Sequence[str], total: int, root: str) -> None:
   """Raises MissingMedia if there are missing media."""
   if not missing:
@@ -95,9 +110,22 @@ def check_missing(missing: Sequence[str], total: int, root: str) -> None:
   more = ", …" if len(missing) > 3 else ""
   below = f" below {root}" if root else ""
   raise MissingMedia(
-    f"{len(missing)} media of {total} questions are missing{below}: {first}{more}. Set --root to "
-    "their folder, or --allow-missing to ask about those that are there."
+    f"{len(missing)} media of {total} questions are missing{below}: {first}{more}. "
+    f"{_packed_hint(missing[0])}Set --root to their folder, or --allow-missing to ask about those "
+    "that are there."
   )
+
+
+def _packed_hint(medium: str) -> str:
+  """A sentence about archives near a missing medium, or ""."""
+  for folder in list(pathlib.PurePath(medium).parents)[:ARCHIVE_FOLDERS]:
+    try:
+      names = sorted(filter(_ARCHIVE.fullmatch, remote.file_names(folder)))
+    except OSError:
+      continue
+    if names:
+      return f"{folder} has {len(names)} archives, such as {names[0]}: unpack them. "
+  return ""
 
 
 def _file_of(medium: str) -> str:

@@ -48,6 +48,17 @@ def find_benchmark(name: str) -> Benchmark:
   return known[wanted]
 
 
+def private_file(name: str) -> str:
+  """The Python file of a private benchmark; "" for the others."""
+  module, _, _ = name.rpartition(":")
+  if not module or not is_benchmark(name):
+    return ""
+  if module.endswith(".py"):
+    return module
+  spec = importlib.util.find_spec(module)
+  return "" if spec is None else spec.origin or ""
+
+
 def find_protocol(benchmark: Benchmark, name: str, family: str) -> tuple[str, NamedProtocol]:
   """(name, protocol) of a name; "" is the family's default.
 

@@ -26,7 +26,7 @@ def score_matrix(runs: Sequence[str], benchmarks: Mapping[str, Numbers]) -> Mark
     for numbers in benchmarks.values():
       row.append(_run_cell(numbers["runs"], run))
     rows.append(row)
-  for model in _models(benchmarks):
+  for model in published_models(benchmarks):
     row = [element("span", model, class_="faint")]
     for numbers in benchmarks.values():
       row.append(_published_cell(numbers, model))
@@ -45,7 +45,8 @@ def _run_cell(evaluated: Sequence[Numbers], run: str) -> Markup:
   return html_page.joined(cells, " / ")
 
 
-def _models(benchmarks: Mapping[str, Numbers]) -> list[str]:
+def published_models(benchmarks: Mapping[str, Numbers]) -> list[str]:
+  """The models with published scores of the main metrics."""
   models: dict[str, None] = {}
   for numbers in benchmarks.values():
     for score in main_published(numbers):

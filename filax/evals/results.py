@@ -148,7 +148,7 @@ def _read_row(line: bytes, place: str) -> Row:
     raise BadResults(f"{place} lacks {', '.join(missing)}.")
   result_fields.check_number(row["score"], f"{place}: score")
   row["id"] = _question_id(row)
-  return row
+  return result_fields.with_shared_keys(row)
 
 
 def _question_id(row: Row) -> str:

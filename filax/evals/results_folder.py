@@ -25,9 +25,10 @@ from filax import files
 from filax.checkpoint import lease, small_file
 from filax.evals.options import Share
 from filax.evals.page import write_page
+from filax.evals.result_fields import with_shared_keys
 from filax.evals.results import ANSWERS, RESULT
 from filax.evals.rows import Row
-from filax.evals.settings_record import difference
+from filax.evals.settings_record import asks_more, difference, portable_settings
 
 PAGE = "page.html"
 SETTINGS = "settings.json"
@@ -69,23 +70,32 @@ class ResultsFolder:
     self._stack.close()
 
   def check_settings(self, settings: Mapping[str, Any]) -> None:
-    """Writes the settings of a new folder. Raises OtherSettings for another run's."""
+    """Writes the settings of a new folder, or of a larger limit.
+
+    Raises OtherSettings for another run's.
+    """
     content = json.dumps(settings, indent=2).encode() + b"\n"
     file = small_file.open_small_file(self.folder, SETTINGS)
     if file.swap(None, content):
       return
+    stored = file.read_content() or b"{}"
     try:
-      before = json.loads(file.read_content() or b"{}")
-    except ValueError:
+      before = portable_settings(json.loads(stored))
+    except (ValueError, LookupError, TypeError, AttributeError):
       raise ValueError(
         f"{self.folder / SETTINGS} is damaged, so its answers cannot be continued. Delete the "
         "folder or set another --out."
       ) from None
-    if change := difference(before, json.loads(content)):
+    more = asks_more(before, settings)
+    if more:
+      before["limit"] = settings["limit"]
+    if change := difference(before, portable_settings(json.loads(content))):
       raise OtherSettings(
         f"{self.folder} holds answers with other settings: {change}. Set another --out, or delete "
         "the folder."
       )
+    if more:
+      file.swap(stored, content)
 
   def read_rows(self) -> dict[str, Row]:
     """Id -> row of all answers so far, of all processes."""
@@ -109,6 +119,14 @@ class ResultsFolder:
       self.merge(list(self.read_rows().values()))
     _remove(self._account_path(self.share))
     self._file = self._stack.enter_context(open(path, "ab", buffering=0))
+
+  def replace_rows(self, rows: Sequence[Row]) -> None:
+    """Writes all answers anew, for a process that is alone.
+
+    Their result is removed.
+    """
+    _remove(self.folder / RESULT)
+    self._write_answers(self.folder / ANSWERS, rows)
 
   def append(self, rows: Sequence[Row]) -> None:
     """Writes answers; a kill of this process loses none.
@@ -238,19 +256,20 @@ def read_answers(path: str | os.PathLike) -> tuple[list[Row], bool]:
 
   A line that a kill tore is dropped; its question is asked again.
   """
-  try:
-    lines = pathlib.Path(path).read_bytes().split(b"\n")
-  except FileNotFoundError:
-    return [], False
   rows = []
   damaged = []
-  for number, line in enumerate(lines, 1):
-    row = _parsed_row(line)
-    if row is not None:
-      rows.append(row)
-    elif line:
-      damaged.append(number)
-  if damaged and damaged != [len(lines)]:
+  number = 0
+  try:
+    with open(path, "rb") as file:
+      for number, line in enumerate(file, 1):
+        row = _parsed_row(line)
+        if row is not None:
+          rows.append(row)
+        elif line.strip():
+          damaged.append(number)
+  except FileNotFoundError:
+    return [], False
+  if damaged and damaged != [number]:
     print(
       f"{os.fspath(path)}: {len(damaged)} damaged lines, the first is line {damaged[0]}. Their "
       "questions are asked again.",
@@ -267,7 +286,7 @@ def _parsed_row(line: bytes) -> Row | None:
   except (ValueError, RecursionError):
     return None
   is_row = isinstance(row, dict) and {"id", "answer", "score", "parsed", "choice"} <= set(row)
-  return row if is_row else None
+  return with_shared_keys(row) if is_row else None
 
 
 def _is_torn(path: pathlib.Path) -> bool:

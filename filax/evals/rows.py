@@ -44,14 +44,36 @@ def answer_row(benchmark: Benchmark, protocol: NamedProtocol, answer: GeneratedA
     media=first_medium,
     seconds=seconds,
     duration=seconds,
+    **_details(score),
   )
-  for field in DETAILS:
-    value = getattr(score, field.name)
-    if value != field.default:
-      row[field.name] = value
   for column in report_columns(benchmark):
     row[column] = column_value(example, column)
   return row
+
+
+def score_pending(protocol: NamedProtocol, row: Row, example: Example) -> Row | None:
+  """The row of an answer that could not be scored before.
+
+  None if it still cannot be scored.
+  """
+  if not row.get("pending"):
+    return None
+  score = protocol.metric.score(row["answer"], example)
+  if score.pending:
+    return None
+  before = {name: value for name, value in row.items() if name != "pending"}
+  value = score.value if has_right_answer(example) else None
+  return before | dict(score=value, parsed=score.parsed, choice=score.answer) | _details(score)
+
+
+def _details(score: Score) -> dict[str, Any]:
+  """The further entries of a score that are set."""
+  details = {}
+  for field in DETAILS:
+    value = getattr(score, field.name)
+    if value != field.default:
+      details[field.name] = value
+  return details
 
 
 def report_columns(benchmark: Benchmark) -> list[str]:

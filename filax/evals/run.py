@@ -19,12 +19,12 @@ from filax.evals.account import Account
 from filax.evals.agreed_media import agreed_groups
 from filax.evals.asking import Asking
 from filax.evals.evaluation import Evaluation, prepare
-from filax.evals.options import EvaluationOptions, Share
+from filax.evals.options import ALONE, EvaluationOptions, Share
 from filax.evals.progress_line import EvaluationProgress
 from filax.evals.reading import AHEAD, MediaReader, frame_reader
 from filax.evals.result import NothingScored
 from filax.evals.results_folder import ResultsFolder
-from filax.evals.rows import Row
+from filax.evals.rows import Row, score_pending
 from filax.evals.submissions import every_row
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import also_of_pair
@@ -142,6 +142,10 @@ def run_evaluation(evaluation: Evaluation, out: str | os.PathLike = "") -> dict[
       folder = stack.enter_context(ResultsFolder(out, evaluation.share))
       folder.check_settings(evaluation.identity())
       rows = folder.read_rows()
+      scored = _score_pending(evaluation, rows)
+      if scored:
+        rows |= scored
+        folder.replace_rows(list(rows.values()))
       folder.open_answers()
     return _Run(evaluation, folder, rows).run()
 
@@ -279,6 +283,21 @@ class _Run:
       return averaging.mean_score(list(self.rows.values()))
 
     self._progress.count_answers(done, len(self.account.bad_media), accuracy, last)
+
+
+def _score_pending(evaluation: Evaluation, rows: Mapping[str, Row]) -> dict[str, Row]:
+  """Id -> row of answers that are scored only now.
+
+  One process alone scores them. What cannot be scored still is left out.
+  """
+  scored: dict[str, Row] = {}
+  if evaluation.share != ALONE:
+    return scored
+  for example in evaluation.examples:
+    row = score_pending(evaluation.protocol, rows.get(example.id, {}), example)
+    if row is not None:
+      scored[example.id] = row
+  return scored
 
 
 def _batch_rows(evaluation: Evaluation, count: int) -> int:

@@ -6,6 +6,7 @@ They are part of its result, and decide whether stored answers can be continued.
 
 from collections.abc import Mapping
 import json
+import os
 from typing import Any
 
 import av
@@ -82,6 +83,22 @@ def _dropout_text(dropout: Any) -> str:
 def decoder_name() -> str:
   """The library that decodes videos, with its version."""
   return f"PyAV {av.__version__} (FFmpeg {av.ffmpeg_version_info})"
+
+
+def portable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """The settings with annotation files by name, without their folders."""
+  hashes: dict[str, str] = {}
+  for path, digest in settings["annotations"].items():
+    name = os.path.basename(path.rstrip("/"))
+    hashes[name] = hashes.get(name, "") + digest
+  return {**settings, "annotations": hashes}
+
+
+def asks_more(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+  """Whether the limit of `after` is larger than that of `before`."""
+  old = before.get("limit")
+  new = after.get("limit")
+  return old is not None and (new is None or new > old)
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -298,7 +298,7 @@ BAD = {
   "no number of the list": (question(0, [1, 2, 3]), "has the answer 0, which names none"),
   "options as text": (question("A", "['red', 'blue']"), "which is not a list of texts"),
   "options twice": (question("A", COLOURS, choices=COLOURS), "has options and choices; list all"),
-  "nine options": (question("A", list("abcdefghi")), "has 9 options; questions with 2 to 8"),
+  "eleven options": (question("A", list("abcdefghijk")), "has 11 options; questions with 2 to 10"),
   "options apart": (question("A", A="red", B="blue"), 'has its options in "A", "B", which are not'),
   "numbered options": (question("a", a0="x", a1="y"), "none, or several, of its options a0 to a1"),
   "a number too far": (question(2, a0="x", a1="y"), "has the answer 2, which names none"),

@@ -455,3 +455,26 @@ def test_a_very_long_answer_ends_soon(part):
   start = time.monotonic()
   chosen("B. " + part * 50_000, OPTIONS)
   assert time.monotonic() - start < 30
+
+
+TEN = tuple(f"the scene number {number}" for number in range(10))
+
+
+@pytest.mark.parametrize(
+  ("text", "letter"),
+  [
+    ("J", "J"),
+    ("(I)", "I"),
+    ("The answer is I.", "I"),
+    ("J. the scene number 9", "J"),
+    ("Option I is correct", "I"),
+    ("I think it is J", "J"),
+    ("I can't see it, maybe D", "D"),
+    ("i would say (H)", "H"),
+    ("the scene number 8", "I"),
+  ],
+)
+def test_ten_options_have_letters_and_i_is_a_pronoun(text, letter):
+  assert chosen(text, TEN) == letter
+  assert named_option(letter, TEN) == letter
+  assert chosen("I say B", TEN[:4]) == "B"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from filax.evals import page, question_table, thumbnails
-from filax.evals.html_page import json_block, markup, points, whole_page
+from filax.evals.html_page import json_block, markup, points, resource, whole_page
 from filax.evals.results import read_results
 from filax.evals.samples import pick_samples
 from filax.evals.shown_rows import MOST_CHARACTERS, verdict
@@ -342,3 +342,15 @@ def test_the_interval_is_that_of_the_mean(tmp_path):
 )
 def test_scores_are_in_points(score, words):
   assert points(score) == words
+
+
+def test_bars_are_printed_without_background_graphics():
+  _, _, on_paper = resource("page.css").partition("@media print {")
+  assert ".bars .fill" in on_paper and "print-color-adjust: exact" in on_paper
+
+
+def test_equal_scores_have_no_interval(tmp_path):
+  folder = write_results(tmp_path, answer_rows(30, 1.0))
+  assert page.score_spread(read_results(folder)) == ""
+  folder = write_results(tmp_path, answer_rows(30, 0.6))
+  assert page.score_spread(read_results(folder)).startswith("± ")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of several runs beside published scores."""
 
+import csv
+import io
 import json
 import pathlib
 
@@ -10,6 +12,7 @@ from filax.cli import evals_report
 from filax.evals import published
 from filax.evals.duration_groups import COLUMN, duration_group, score_columns
 from filax.evals.report import build_report, gather_runs
+from filax.evals.report_files import csv_text, latex_text, markdown_text
 from filax.evals.report_page import report_page, write_report_page
 from filax.evals.result_fields import BadResults
 from filax.evals.results import read_results
@@ -241,3 +244,33 @@ def test_files_of_pages_are_part_of_the_package():
   for path in folder.iterdir():
     if path.suffix in (".css", ".csv", ".js"):
       assert f'"evals/*{path.suffix}"' in settings
+
+
+def test_csv_has_a_line_for_each_score(runs):
+  report = report_of(runs)
+  rows = list(csv.DictReader(io.StringIO(csv_text(report))))
+  whole = {(row["run"], row["benchmark"]): row for row in rows if not row["column"]}
+  assert set(whole) == {("fila", "mvbench"), ("vcf", "mvbench"), ("vcf", "charades_sta")}
+  (fila, vcf) = report["benchmarks"]["mvbench"]["runs"]
+  assert float(whole["fila", "mvbench"]["points"]) == pytest.approx(100 * fila["score"], abs=1e-4)
+  groups = {row["group"]: row for row in rows if (row["run"], row["column"]) == ("vcf", "task")}
+  count = vcf["by"]["task"]["Order"]["questions"]
+  assert groups["Order"]["metric"] == "R@0.5" and count > 0
+  assert {row["questions"] for row in rows if row["group"] == "Order"} >= {str(count)}
+
+
+def test_tables_for_papers_have_runs_published_scores_and_columns(runs):
+  markdown = markdown_text(report_of(runs))
+  assert "|  | mvbench | charades_sta |\n|---|---:|---:|\n| fila | " in markdown
+  assert "| FiLA-Video 7B | 56.6 ≠ |  |" in markdown
+  assert "### mvbench by task\n\n|  | Counting | Order | Action | OCR & signs | " in markdown
+  latex = latex_text(report_of(runs))
+  assert " & mvbench & charades\\_sta \\\\\n\\midrule\nfila & " in latex
+  assert "OCR \\& signs" in latex and "VideoChat-Flash 7B @448 & 74.0 & 51.4 \\\\" in latex
+
+
+@pytest.mark.parametrize("name", ["report.csv", "report.md", "REPORT.TEX"])
+def test_the_ending_of_the_file_names_its_format(runs, tmp_path, name, capsys):
+  evals_report.main([str(runs), "--out", str(tmp_path / name)])
+  assert "mvbench" in (tmp_path / name).read_text() and "<" not in (tmp_path / name).read_text()
+  assert capsys.readouterr().out.rstrip().endswith(name)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from filax.evals.results import BadResults, find_results, read_results, run_names
+from filax.evals.results_folder import read_answers
 from filax.testing.evaluation_results import answer_row, answer_rows, write_results
 
 
@@ -185,3 +186,10 @@ def test_results_are_found_below_a_folder(tmp_path):
 )
 def test_names_are_the_ends_that_differ(folders, names):
   assert run_names(folders) == names
+
+
+def test_the_rows_share_their_keys(tmp_path):
+  folder = write_results(tmp_path, answer_rows(2))
+  in_run, _ = read_answers(folder / "answers.jsonl")
+  for first, second in (read_results(folder).answers, in_run):
+    assert list(map(id, first)) == list(map(id, second))

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluations that are killed, shared, refused and continued."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,8 @@ import small_benchmark as small
 
 import filax
 from filax.cli.main import main
+from filax.evals.kit import Score
+from filax.evals.metrics.judge import JudgedAnswer
 from filax.evals.results_folder import ResultsFolder, read_answers
 from filax.testing import tiny_checkpoint
 
@@ -139,6 +143,49 @@ def test_other_checkpoints_and_annotations_are_refused(session, data, tmp_path):
     ask(session, changed, tmp_path / "out")
   with pytest.raises(ValueError, match=r"dropout was off and is 1:uniform:0\.5"):
     ask(session.adjusted(dropout="1:uniform:0.5"), data, tmp_path / "out")
+
+
+def test_a_larger_limit_continues(session, data, expected, tmp_path):
+  first = ask(session, data, tmp_path, limit=2)
+  assert first["finished"] and len(first["answers"]) == 2
+  report = ask(session, data, tmp_path, limit=4)
+  assert report["answers"][:2] == first["answers"] and report["limit"] == 4
+  assert rows(ask(session, data, tmp_path)) == kept(tmp_path) == expected
+  with pytest.raises(ValueError, match="limit was null and is 4"):
+    ask(session, data, tmp_path, limit=4)
+
+
+def test_the_same_files_in_another_folder_continue(session, data, expected, tmp_path):
+  copied = shutil.copytree(data, tmp_path / "copied")
+  ask(session, data, tmp_path / "out", process=(0, 2))
+  report = ask(session, copied, tmp_path / "out", process=(1, 2))
+  assert report["finished"] and len(report["answers"]) == len(expected)
+
+
+def test_changed_code_of_a_private_benchmark_is_refused(session, data, tmp_path):
+  file = pathlib.Path(shutil.copy(FILE, tmp_path / "mine.py"))
+  ask(session, data, tmp_path / "out", name=f"{file}:small")
+  file.write_text(file.read_text().replace("Best option", "Answer"))
+  with pytest.raises(ValueError, match=r"settings: benchmark_code was .* and is "):
+    ask(session, data, tmp_path / "out", name=f"{file}:small")
+
+
+def test_the_same_command_asks_an_unreachable_judge_again(session, data, tmp_path, monkeypatch):
+  class Judge(JudgedAnswer):
+    def score(self, text, example):
+      return Score(0.0, pending=True) if is_down else Score(1.0, "yes")
+
+  judged = {"official": dataclasses.replace(small.PROTOCOLS[PROTOCOL], metric=Judge())}
+  benchmark = small.benchmark(protocols=judged)
+  monkeypatch.setattr("filax.evals.evaluation.find_benchmark", lambda name: benchmark)
+  is_down = True
+  assert ask(session, data, tmp_path)["scores"]["judged"] == 0.0
+  assert ask(session, data, tmp_path)["scores"]["judged"] == 0.0
+  is_down = False
+  monkeypatch.setattr("filax.evals.answering.generate", None)  # Answers are not generated anew.
+  report = ask(session, data, tmp_path)
+  assert report["finished"] and report["scores"]["judged"] == report["accuracy"] == 1.0
+  assert rows(report) == kept(tmp_path) and "pending" not in report["answers"][0]
 
 
 def test_shares_are_merged_by_the_last_one(session, data, expected, tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A benchmark from its files to result.json, on a tiny model and invented questions."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -172,10 +173,24 @@ def test_missing_videos_are_counted_and_the_first_are_named(session, tmp_path):
   (sentence,) = str(caught.value).splitlines()
   assert "2 media of 6 questions are missing" in sentence and "--allow-missing" in sentence
   assert str(folder / "1.mp4") in sentence and str(folder / "2.mp4") in sentence
+  (folder / "videos.tar.part.aa").touch()
+  with pytest.raises(ValueError, match=r"has 1 archives, such as videos\.tar\.part\.aa: unpack"):
+    ask(session, data=folder)
   report = ask(session, data=folder, allow_missing=True, protocol="official")
   assert (report["missing"], report["questions"], report["skipped"]) == (2, 2, 4)
   assert str(folder / "2.mp4") in report["bad_media"]
   assert "more.json is missing" in reasons(report) and "2 of 6" in reasons(report)
+
+
+def test_missing_files_of_prompts_stop_a_run_before_it_begins(session, data, tmp_path, monkeypatch):
+  spoken = tmp_path / "spoken.txt"
+  official = dataclasses.replace(small.PROTOCOLS["official"], files=lambda example: (str(spoken),))
+  benchmark = small.benchmark(protocols=dict(official=official))
+  monkeypatch.setattr("filax.evals.evaluation.find_benchmark", lambda name: benchmark)
+  with pytest.raises(ValueError, match=rf"1 media of 6 questions are missing.*{spoken}"):
+    ask(session, data=data, protocol="official")
+  spoken.touch()
+  assert ask(session, data=data, protocol="official")["questions"] == 6
 
 
 def test_a_missing_file_names_its_publisher(session, tmp_path):

@@ -133,6 +133,10 @@ def _entries(example: Example) -> subtitles.Subtitles:
   )
 
 
+def _subtitle_files(example: Example) -> tuple[str]:
+  return (example.fields["subtitle_file"],)
+
+
 def _kept_lines(example: Example, times: np.ndarray) -> str:
   return "\n".join(subtitles.kept_entries(_entries(example), times))
 
@@ -226,6 +230,7 @@ PROTOCOLS = {
     max_new_tokens=32,
     frames="16 pictures, each int(int(duration * fps) / 16) frames after the last",
     note=f"Pictures with the subtitles at their nominal times between them. {_GUESSES}",
+    files=_subtitle_files,
     arrange=_single_frames,
   ),
   "vcf": NamedProtocol(
@@ -235,6 +240,7 @@ PROTOCOLS = {
     max_new_tokens=32,
     frames=published_rules.VIDEOCHAT_FLASH_FRAMES,
     note=f"With subtitles at up to 512 nominal times. {_GUESSES}",
+    files=_subtitle_files,
   ),
   "official": NamedProtocol(
     prompt=_official_prompt,
@@ -243,6 +249,7 @@ PROTOCOLS = {
     max_new_tokens=32,
     frames="the model's own, up to its most",
     note=f"With subtitles at the times of the frames. {_GUESSES}",
+    files=_subtitle_files,
     deviation=_BEHIND,
   ),
 }

@@ -25,7 +25,7 @@ class JudgedAnswer:
   Without an endpoint, that of the environment is used (`JudgeEndpoint.from_environment`). If there
   is none, or it cannot be reached, one line on stderr says so and the answers remain without a
   verdict: they are not parsed and leave the denominator; `judged` is the share of the others.
-  Scoring the same answers again asks about these alone.
+  The same evaluation, started again, asks about these alone.
   """
 
   headline = "accuracy"
@@ -39,7 +39,7 @@ class JudgedAnswer:
     if not text.strip():
       return Score(0.0, "no", empty=True)
     if self.unreachable:
-      return Score(0.0)
+      return Score(0.0, pending=True)
     messages = judge_messages(example.turn.text, example.answer, text)
     try:
       if self.endpoint is None:
@@ -48,8 +48,9 @@ class JudgedAnswer:
     except ValueError as error:  # JudgeUnreachable, or settings that are not an endpoint.
       self.unreachable = str(error)
       print(self.unreachable, file=sys.stderr, flush=True)
-      return Score(0.0)
-    verdict = _VERDICT.match(reply)
+      return Score(0.0, pending=True)
+    _, _, words = reply.rpartition("</think>")
+    verdict = _VERDICT.match(words)
     if verdict is None:
       return Score(0.0)
     word = verdict[1].lower()

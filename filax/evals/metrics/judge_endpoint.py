@@ -25,6 +25,7 @@ KEY = "FILAX_JUDGE_KEY"
 CACHE = "FILAX_JUDGE_CACHE"
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP codes that are worth another try.
 MOST_BYTES = 1 << 20  # The largest reply that is read.
+MOST_CHARACTERS = 300  # Of an error's body that are shown.
 LONGEST_PAUSE = 60.0  # Seconds.
 
 Messages = Sequence[Mapping[str, str]]
@@ -72,7 +73,7 @@ class JudgeEndpoint:
   tries: int = 5
   pause: float = 1.0
   timeout: float = 60.0
-  max_tokens: int = 16
+  max_tokens: int = 2048  # Room for the thoughts of a model that thinks.
 
   def __post_init__(self):
     address = urllib.parse.urlsplit(self.url)
@@ -139,7 +140,7 @@ class JudgeEndpoint:
         if attempt == self.tries:
           raise JudgeUnreachable(
             f"The judge at {self.url} gives no reply after {self.tries} tries: {error}. Start it, "
-            f"or set {URL}; scoring the same answers again asks only what is left."
+            f"or set {URL}; the same command then asks only what is left."
           ) from None
         time.sleep(min(max(pause, error.pause), LONGEST_PAUSE))
         pause *= 2
@@ -157,7 +158,7 @@ class JudgeEndpoint:
       with self._opener.open(request, timeout=self.timeout) as response:
         return _reply_text(response.read(MOST_BYTES))
     except urllib.error.HTTPError as error:
-      reason = f"HTTP {error.code} {error.reason}"
+      reason = f"HTTP {error.code} {error.reason}{_explanation(error, self.key)}"
       if error.code in BUSY:
         raise _Busy(reason, _asked_pause(error.headers)) from None
       raise JudgeUnreachable(
@@ -177,6 +178,19 @@ def _reply_text(content: bytes) -> str:
   if not isinstance(text, str):
     raise _Busy("its reply has no text")
   return text
+
+
+def _explanation(error: urllib.error.HTTPError, key: str) -> str:
+  """The first words of an error's body, in brackets, without the key."""
+  try:
+    words = error.read(MOST_BYTES).decode(errors="replace").split()
+  except (OSError, http.client.HTTPException):
+    return ""
+  text = " ".join(words)
+  if key:
+    text = text.replace(key, "…")
+  text = text[:MOST_CHARACTERS]
+  return f" ({text})" if text else ""
 
 
 def _asked_pause(headers: email.message.Message) -> float:

@@ -31,10 +31,10 @@ def of_words(words: Sequence[str]) -> re.Pattern:
 
 # A separate letter: not part of a word, nor of "I'd", "e.g.", "A-frame", "C++" or "30 °C".
 LETTER = _pattern(
-  rf"(?<![{_ALPHABETIC}°@])(?<![{_ALPHABETIC}]['&+-])(?<!\b[A-Z]\.)[A-H]"
+  rf"(?<![{_ALPHABETIC}°@])(?<![{_ALPHABETIC}]['&+-])(?<!\b[A-Z]\.)[A-J]"
   rf"(?![{_ALPHABETIC}+#@])(?!['&-][{_ALPHABETIC}])(?!\.[A-Z]\.)"
 )
-NEXT_LETTER = re.compile(r"[ \t]+[A-H](?![\w-])|[ \t]+[a-h](?![\w-])")
+NEXT_LETTER = re.compile(r"[ \t]+[A-J](?![\w-])|[ \t]+[a-j](?![\w-])")
 NEXT_WORD = re.compile(rf"[ \t]+[{_QUOTE_MARKS}]*(?P<word>[{_ALPHABETIC}']+)(?P<colon>[ \t]*:)?")
 # Words that can follow the letter A, but not the article.
 FOLLOWERS = frozenset(
@@ -125,7 +125,7 @@ DENIED_BEFORE = _pattern(
   rf"(?:[{_DENIED_MARKS}]+{_DENIED_FILLER})*[{_DENIED_MARKS}]*$"
 )
 
-FROM = _pattern(r"from\W+(?:option\W+)?[A-H]\W+to\b")
+FROM = _pattern(r"from\W+(?:option\W+)?[A-J]\W+to\b")
 CORRECTION = _pattern(
   rf"{FROM.pattern}|\b(?:no|nope|nah)\b(?=\s*[,.!:;-])|(?<=[,.;:!?-])\s*\bno\b|"
   + _words("""
@@ -139,7 +139,7 @@ CORRECTION = _pattern(
 ALL_DENIED = _pattern(r"\b(?:none|neither|nor|are|were|aren't|weren't|do\s+not|don't|all|both)\b")
 STRUCK = _pattern(r"~~.*?~~|<(?:s|del|strike)>.*?</(?:s|del|strike)>")
 STYLED = _pattern(r"<(?P<tag>b|i|u|p|em|strong|span|code|big|h\d)\b[^<>]*>(?P<text>.*?)</(?P=tag)>")
-HYPHEN = _pattern(r"\b(?P<noun>option|choice|answer)-(?=[A-H]\b)")
+HYPHEN = _pattern(r"\b(?P<noun>option|choice|answer)-(?=[A-J]\b)")
 MARK = re.compile(rf"[{_QUOTE_MARKS}]*[.):\]][{_QUOTE_MARKS}]*[ \t]+\S")
 LISTED = re.compile(rf"[{_QUOTE_MARKS}]*(?:[):\]]|\.(?=[ \t]+[a-z0-9]))[{_QUOTE_MARKS}]*[ \t]+\S")
 CLAUSE_START = re.compile(rf"(?:^|[\n.!?;:,]|\s-)[\s{_QUOTE_MARKS}(\[{{<$#>-]*$")
@@ -152,12 +152,12 @@ PREFIX = _pattern(
 # A letter that labels the following text: "B. ", "(B) ", "b: ", "Option B - ".
 LABEL = _pattern(
   rf"[\s{_QUOTE_MARKS}]*(?:(?:option|choice|answer)\b[\s:]*)?[\s{_QUOTE_MARKS}]*[(\[]?\s*"
-  rf"(?P<letter>[A-H])[{_QUOTE_MARKS}]*\s?"
+  rf"(?P<letter>[A-J])[{_QUOTE_MARKS}]*\s?"
   rf"(?:[)\]][{_QUOTE_MARKS}]*[.:,]?|(?:[.:,]|\s-)(?![{_ALPHABETIC}]))[\s{_QUOTE_MARKS}]*"
 )
-LOOSE_LABEL = _pattern(rf"\W*(?:(?:option|choice|answer)\b\W*)?(?P<letter>[A-H])[^{_ALPHABETIC}]+")
+LOOSE_LABEL = _pattern(rf"\W*(?:(?:option|choice|answer)\b\W*)?(?P<letter>[A-J])[^{_ALPHABETIC}]+")
 ONLY_LETTER = _pattern(
   rf"[\s{_QUOTE_MARKS}(\[{{<$]*(?:(?:the\s+)?(?:(?:correct|right|best)\s+)?"
   rf"(?:answer|option|choice|letter)\b(?:\s+is\b)?[\s:]*)?[\s{_QUOTE_MARKS}(\[{{<$]*"
-  rf"(?P<letter>[A-H])[\s{_QUOTE_MARKS})\]}}>$.:,;!-]*"
+  rf"(?P<letter>[A-J])[\s{_QUOTE_MARKS})\]}}>$.:,;!-]*"
 )

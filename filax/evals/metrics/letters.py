@@ -24,6 +24,7 @@ from filax.evals.metrics.options import LETTERS, option_of_words
 from filax.evals.metrics.plain_text import normalised, plain
 
 REACH = 160  # Characters before a letter that are searched for words about it.
+USUAL = 8  # Options of a question; only with more of them, I and J are letters.
 END = 2000  # Characters read at each end of a very long answer.
 
 
@@ -73,7 +74,10 @@ def chosen(text: str, options: Sequence[str]) -> str | None:
   words = _word_mentions(text, options)
   corrections = _corrections(text, words)
   hidden = _hidden_spans(text, words, corrections)
-  letters = _joined_mentions(_letter_mentions(text, hidden, words))
+  mentions = _letter_mentions(text, hidden, words)
+  if len(options) <= USUAL:
+    mentions = [mention for mention in mentions if mention.letters[0] in LETTERS[:USUAL]]
+  letters = _joined_mentions(mentions)
   choice = _decide(letters, corrections, _strongest_letter)
   if choice is None:
     choice = _decide(words, corrections, _stated_option)
@@ -152,11 +156,14 @@ def _letter_mentions(text: str, hidden: Sequence[Span], words: Sequence[Mention]
 def _is_letter(letter: Mention, words: Sequence[Mention]) -> bool:
   """Whether a separate letter is not an article or another short word."""
   character = letter.text[letter.start : letter.stop]
-  if character in LETTERS and character != "A":
+  if character in LETTERS and character not in "AI":
     return True
   next_word = letter.followed_by(patterns.NEXT_WORD)
   if next_word is None or next_word["colon"] or letter.followed_by(patterns.VERB_AFTER):
     return True
+  if character in "Ii":
+    before = letter.preceded_by(patterns.OPTION_BEFORE)
+    return before is not None or letter.followed_by(patterns.STATED_AFTER) is not None
   word = next_word["word"]
   if word.lower() in patterns.FOLLOWERS:
     return True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from filax.evals.metrics import letter_patterns as patterns
 from filax.evals.metrics.plain_text import normalised, plain
 
-LETTERS = "ABCDEFGH"
+LETTERS = "ABCDEFGHIJ"
 
 
 def named_option(text: str, options: Sequence[str]) -> str | None:

@@ -190,3 +190,11 @@ def test_videos_may_lie_beside_the_annotations(folder):
   pathlib.Path(folder, "abc123XYZ_0.mp4").touch()
   examples, _ = read(folder)
   assert examples[0].media[0][0].media == f"{folder}/abc123XYZ_0.mp4"
+
+
+@pytest.mark.parametrize("protocol", ["lmms-eval-subtitles", "vcf", "official"])
+def test_prompts_with_subtitles_name_their_files(tmp_path, protocol):
+  benchmark_files.write_json(tmp_path / "lvb_val.json", [ROW])
+  (example,), _ = read(tmp_path)
+  files = find_benchmark("longvideobench").protocols[protocol].files
+  assert files(example) == (f"{tmp_path}/subtitles/abc123XYZ_0_en.json",)

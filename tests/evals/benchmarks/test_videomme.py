@@ -55,7 +55,11 @@ def test_rows_become_examples(folder):
 
 
 @pytest.mark.parametrize(
-  "video", ["data/X.mp4", "data/X.MP4", "data/X.mkv", "videos/X.mp4", "videos/X.mkv", "X.mp4"]
+  "video",
+  [
+    *("data/X.mp4", "data/X.MP4", "data/X.mkv", "data/X.webm"),
+    *("videos/X.mp4", "videos/X.mkv", "X.mp4"),
+  ],
 )
 def test_videos_are_found_where_the_harnesses_look(tmp_path, video):
   benchmark_files.write_videomme(tmp_path, [benchmark_files.videomme_row(videoID="X")])

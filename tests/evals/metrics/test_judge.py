@@ -34,10 +34,12 @@ class JudgeHandler(http.server.BaseHTTPRequestHandler):
     self.server.requests.append((self.path, dict(self.headers), body))
     if self.server.failures:
       code = self.server.failures.pop(0)
+      reason = f"{self.headers.get('Authorization')} has no quota".encode()
       self.send_response(code)
       self.send_header("Location", "http://127.0.0.1:9/v1")
-      self.send_header("Content-Length", "0")
+      self.send_header("Content-Length", str(len(reason)))
       self.end_headers()
+      self.wfile.write(reason)
       return
     answer = body["messages"][1]["content"].split("===== ANSWER")[1]
     verdict = "Yes." if "table" in answer else "no"
@@ -143,6 +145,12 @@ def test_a_refusal_is_not_tried_again(server):
   assert len(server.requests) == 1
 
 
+def test_a_refusal_gives_the_reason_without_the_key(server):
+  server.failures = [400]
+  with pytest.raises(JudgeUnreachable, match=r"HTTP 400 Bad Request \(Bearer … has no quota\)"):
+    endpoint(server.url, key="secret").ask(judge_messages("a", "b", "c"))
+
+
 def test_the_key_follows_no_redirect(server):
   server.failures = [302]
   with pytest.raises(JudgeUnreachable, match="HTTP 302"):
@@ -160,6 +168,7 @@ def test_an_unreachable_endpoint_loses_no_answers(closed_url, capsys):
   metric = JudgedAnswer(endpoint(closed_url))
   scores = [metric.score(text, EXAMPLE) for text in ("Upon a table.", "On the floor.", "")]
   assert [score.parsed for score in scores] == [False, False, True]
+  assert [score.pending for score in scores] == [True, True, False]
   assert metric.average(scores) == dict(accuracy=0.0, judged=1 / 3)
   assert capsys.readouterr().err.count("gives no reply after 3 tries") == 1
 
@@ -172,8 +181,17 @@ def test_what_was_judged_before_a_failure_counts(server):
   assert metric.average(scores) == dict(accuracy=1.0, judged=0.5)
 
 
+def said(text):
+  return json.dumps(dict(choices=[dict(message=dict(content=text))])).encode()
+
+
+def test_the_verdict_stands_behind_the_thoughts(server):
+  server.reply = said("<think>\nIs it so? No doubt.\n</think>\n\nYes.")
+  assert JudgedAnswer(endpoint(server.url)).score("there", EXAMPLE).answer == "yes"
+
+
 def test_a_reply_without_a_verdict_is_no_verdict(server):
-  server.reply = json.dumps(dict(choices=[dict(message=dict(content="Nobody knows."))])).encode()
+  server.reply = said("Nobody knows.")
   assert not JudgedAnswer(endpoint(server.url)).score("there", EXAMPLE).parsed
 
 
