@@ -29,6 +29,8 @@ _NAMES = {  # public name -> module
   "load": "filax.released",
   "read_video": "filax.infer.video",
   "evaluate": "filax.evals.run",
+  "load_config": "filax.training",
+  "run_training": "filax.training",
   "chat": "filax.infer.pair",  # These three take (model, params); kept for one release.
   "generate": "filax.infer.pair",
   "scenes": "filax.infer.pair",

@@ -17,6 +17,7 @@ from filax.infer.generate import TokenChunk, stream
 from filax.infer.loaded import LoadedModel
 from filax.infer.text_stream import TextStream
 from filax.infer.video import DecodedVideo, VideoSource
+from filax.parallel.mesh import without_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Conversation:
   later conversations about the video skip the encoder.
   """
 
+  @without_mesh()
   def __init__(
     self,
     loaded: LoadedModel,
@@ -119,6 +121,7 @@ class Conversation:
       pass
     return streamed.answers
 
+  @without_mesh()
   def stream(
     self,
     question: str,

@@ -7,7 +7,6 @@ import math
 import os
 from typing import Any, Self
 
-import jax
 from jaxtyping import PyTree
 
 from data_pipelines.packing.frame_sampling import Extent
@@ -17,6 +16,7 @@ from filax.infer.processor import Processor
 from filax.infer.video import DecodedVideo
 from filax.models import components
 from filax.models.video_lm import VideoLM
+from filax.parallel.mesh import on_mesh
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,8 +56,7 @@ class LoadedModel:
 
   def on_mesh(self) -> contextlib.AbstractContextManager:
     """The context in which programs run: the mesh of the parameters."""
-    mesh = self.processor.mesh
-    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+    return on_mesh(self.processor.mesh)
 
   def with_selector(self, name: str) -> Self:
     """A copy with another selector and the same number of visual tokens.

@@ -13,6 +13,7 @@ from filax.infer.compiled import CountedProgram
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, VideoSource
 from filax.models.video_lm import VideoLM, Visual
+from filax.parallel.mesh import without_mesh
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +26,7 @@ class SelectedScene:
   frames: np.ndarray  # uint8 [K h w 3]
 
 
+@without_mesh()
 def find_scenes(
   loaded: LoadedModel,
   video: VideoSource,

@@ -39,6 +39,7 @@ from filax.models.layers_apart import answering_params
 from filax.models.quantised import KINDS
 from filax.models.video_lm import VideoLM
 from filax.parallel import rules
+from filax.parallel.mesh import without_mesh
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -125,6 +126,7 @@ class Session(LoadedModel):
     )
 
 
+@without_mesh()
 def load(
   path: epath.PathLike,
   *,
