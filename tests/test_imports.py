@@ -77,6 +77,7 @@ MAY = {
   "filax/serve": (*RUNS, "filax.evals", "data_pipelines"),
   "filax/testing": (*RUNS, "filax.shipped_configs", "data_pipelines"),
   "filax/cli": ("filax", "data_pipelines"),
+  "filax/__init__.py": ("filax",),  # For type checkers; tests/test_public_api.py looks.
   "filax/__main__.py": ("filax.cli",),
   "filax/hub": (*RUNS, "filax.evals", "filax.released", "data_pipelines"),
   "filax/starting_point.py": (*RUNS, "filax.released", "data_pipelines"),

@@ -22,8 +22,9 @@ class SelectedScene:
 
   time: float  # Seconds of the representative frame.
   times: np.ndarray  # float64 [K]: seconds of all frames, ascending.
-  thumbnail: np.ndarray  # uint8 [h w 3]: the representative frame.
-  frames: np.ndarray  # uint8 [K h w 3]
+  # uint8 [h w 3]: the representative frame; uint8 [K h w 3].
+  thumbnail: np.ndarray = dataclasses.field(repr=False)
+  frames: np.ndarray = dataclasses.field(repr=False)
 
 
 @without_mesh()
