@@ -52,7 +52,7 @@ def load_config(name: str | os.PathLike) -> ConfigDict:
 
 @without_mesh()
 def run_training(
-  config: ConfigDict | Mapping[str, Any],
+  config: ConfigDict | Mapping[str, Any] | str,
   workdir: str | os.PathLike,
   *,
   hooks: Sequence[Hook] = (),
@@ -65,9 +65,10 @@ def run_training(
     config.steps = 6
     print(filax.run_training(config, "runs/debug")["checkpoint"])
 
-  config: complete, as from load_config; it is not changed. hooks: yours, called after those of
-  config.evals (filax.train.hooks). base: the new place of the base of adapters. signals: active
-  already; a signal then only stops the run.
+  config: complete, as from load_config, or its name; it is not changed.
+  hooks: yours, called after those of config.evals (filax.train.hooks).
+  base: the new place of the base of adapters.
+  signals: active already; a signal then only stops the run.
 
   Returns a summary, with `steps`, `checkpoint`, and `stopped` if a signal stopped the run early.
   Ctrl-C and SIGTERM save after the running step, and then act as usual: Ctrl-C raises
@@ -79,7 +80,9 @@ def run_training(
     signals.pass_on()
     return summary
   try:
-    config = _copy(config)
+    if not os.fspath(workdir):
+      raise ValueError("workdir is empty. Name the folder for checkpoints and metrics.")
+    config = _copy(load_config(config) if isinstance(config, str) else config)
     settings.check_settings(config)
     settings.check_names(config)
     if base:

@@ -69,6 +69,13 @@ def test_what_cannot_be_trained_is_named_before_the_run(started, config, tmp_pat
   assert not started
 
 
+def test_a_config_may_be_a_name_but_a_workdir_not_empty(started, config, tmp_path):
+  filax.run_training("fila_toy:debug", tmp_path)
+  assert started[0][0].to_dict() == config.to_dict()
+  with pytest.raises(ValueError, match="workdir is empty"):
+    filax.run_training(config, "")
+
+
 def test_ctrl_c_ends_the_caller_after_the_save(started, config, tmp_path, monkeypatch):
   train = training.train
 
