@@ -6,11 +6,12 @@ config.steps = 6
 summary = filax.run_training(config, "runs/debug")
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import importlib.machinery
 import os
 import sys
+import threading
 import types
 from typing import Any
 
@@ -24,6 +25,8 @@ from filax.parallel.mesh import without_mesh
 from filax.train.hooks import Hook
 from filax.train.run import train
 from filax.train.signals import Signals
+
+_RUN = threading.Lock()  # Held while a run of this process goes on.
 
 
 def load_config(name: str | os.PathLike) -> ConfigDict:
@@ -93,7 +96,25 @@ def run_training(
   except (ValueError, OSError) as error:
     end_other_processes(error)
     raise
-  return train(config, workdir, signals, hooks)
+  with _only_run():
+    return train(config, workdir, signals, hooks)
+
+
+@contextlib.contextmanager
+def _only_run() -> Iterator[None]:
+  """Refuses a second run at the same time, in another thread.
+
+  Both would use all devices, and Orbax mixes up saves of two threads.
+  """
+  if not _RUN.acquire(blocking=False):
+    raise ValueError(
+      "Another run of this process is still going on. Wait for its end, or start this one in a "
+      "process of its own."
+    )
+  try:
+    yield
+  finally:
+    _RUN.release()
 
 
 def _copy(config: ConfigDict | Mapping[str, Any]) -> ConfigDict:

@@ -76,6 +76,21 @@ def test_a_config_may_be_a_name_but_a_workdir_not_empty(started, config, tmp_pat
     filax.run_training(config, "")
 
 
+def test_a_second_run_at_the_same_time_is_refused(started, config, tmp_path, monkeypatch):
+  train = training.train
+
+  def starts_another(*arguments):
+    with pytest.raises(ValueError, match="Another run of this process is still going on"):
+      filax.run_training(config, tmp_path / "other")
+    return train(*arguments)
+
+  monkeypatch.setattr(training, "train", starts_another)
+  filax.run_training(config, tmp_path)
+  monkeypatch.setattr(training, "train", train)
+  filax.run_training(config, tmp_path)
+  assert len(started) == 2
+
+
 def test_ctrl_c_ends_the_caller_after_the_save(started, config, tmp_path, monkeypatch):
   train = training.train
 
