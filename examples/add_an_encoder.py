@@ -15,8 +15,6 @@ import filax
 from filax import shipped_configs
 from filax.models import roles
 from filax.models.layers import PatchEmbed, VisionMLP, check_size, standardise
-from filax.train.run import train
-from filax.train.signals import Signals
 
 
 class Patches(nn.Module, roles.PatchEncoder):
@@ -54,7 +52,6 @@ if __name__ == "__main__":
   config = common.shrink(common.base())
   config.model.encoder = dict(name="add_an_encoder:Patches", width=48)
   config.steps = 2
-  with Signals() as signals:
-    train(config, options.workdir, signals)
+  filax.run_training(config, options.workdir)
   session = filax.load(options.workdir, components=["add_an_encoder"])
   print(f"{options.workdir} sees through {type(session.model.encoder).__name__}.")

@@ -14,9 +14,8 @@ import json
 import pathlib
 
 from data_pipelines.text import tokenizers
+import filax
 from filax import shipped_configs
-from filax.train.run import train
-from filax.train.signals import Signals
 
 ROLES = {"human": "user", "gpt": "assistant"}
 
@@ -50,8 +49,7 @@ def main() -> None:
   if not tokenizer.exists():  # A pretrained llm brings its own.
     tokenizers.train_sentencepiece(turns(options.manifest), tokenizer, vocab_size=400)
   config = tiny_config(options.manifest, tokenizer, options.steps)
-  with Signals() as signals:
-    summary = train(config, str(options.workdir), signals)
+  summary = filax.run_training(config, options.workdir)
   print(f"Step {summary['steps']}. Ask it: filax chat --checkpoint {options.workdir} --video FILE")
 
 

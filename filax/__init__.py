@@ -19,6 +19,23 @@ A checkpoint answers questions about videos:
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # What editors and type checkers know of the names below.
+  from filax.evals.run import evaluate as evaluate
+  from filax.infer.pair import chat as chat
+  from filax.infer.pair import generate as generate
+  from filax.infer.pair import scenes as scenes
+  from filax.infer.session import Session as Session
+  from filax.infer.video import DecodedVideo as DecodedVideo
+  from filax.infer.video import read_video as read_video
+  from filax.models.components import build as build
+  from filax.models.components import build_video_lm as build_video_lm
+  from filax.models.video_lm import VideoLM as VideoLM
+  from filax.models.video_lm import Visual as Visual
+  from filax.released import load as load
+  from filax.training import load_config as load_config
+  from filax.training import run_training as run_training
 
 _NAMES = {  # public name -> module
   "build": "filax.models.components",
@@ -27,8 +44,11 @@ _NAMES = {  # public name -> module
   "Visual": "filax.models.video_lm",
   "Session": "filax.infer.session",
   "load": "filax.released",
+  "DecodedVideo": "filax.infer.video",
   "read_video": "filax.infer.video",
   "evaluate": "filax.evals.run",
+  "load_config": "filax.training",
+  "run_training": "filax.training",
   "chat": "filax.infer.pair",  # These three take (model, params); kept for one release.
   "generate": "filax.infer.pair",
   "scenes": "filax.infer.pair",
@@ -37,6 +57,8 @@ __all__ = sorted(_NAMES)
 
 
 def __getattr__(name: str):
+  if name == "__version__":
+    return importlib.import_module("filax.cli.main").version()
   if name not in _NAMES:
     raise AttributeError(f"filax has no {name!r}. It offers {', '.join(__all__)}.")
   return getattr(importlib.import_module(_NAMES[name]), name)

@@ -7,9 +7,10 @@ are checked where they are used. Standard library only, so that every part of th
 it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 import difflib
 import json
+import os
 from typing import Any
 
 from filax import setting_kinds
@@ -230,6 +231,29 @@ for _name in TABLE:
   _parts = _name.split(".")
   for _depth in range(1, len(_parts)):
     _GROUPS.setdefault(".".join(_parts[:_depth]), _name)
+
+
+def expand_home(config: MutableMapping[str, Any]) -> None:
+  """Expands a leading ~ in every path of a config.
+
+  config: a ConfigDict or nested dicts. Objects of pathlib become texts.
+  """
+  for key, value in config.items():
+    if hasattr(value, "items"):
+      expand_home(value)
+    elif isinstance(value, str | tuple | os.PathLike):
+      config[key] = with_home(value)
+
+
+def with_home(value: Any) -> Any:
+  """A path, or a tuple with paths, without ~."""
+  if isinstance(value, tuple):
+    return tuple(map(with_home, value))
+  if isinstance(value, os.PathLike):
+    value = os.fspath(value)
+  if isinstance(value, str) and value.startswith("~/"):
+    return os.path.expanduser(value)
+  return value
 
 
 def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

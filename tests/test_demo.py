@@ -118,11 +118,11 @@ def configs_of_demo(workdir, seed, monkeypatch):
   """The configs of both stages of a demo whose training is left out."""
   configs = []
 
-  def train(config, folder, signals, hooks):
+  def train(config, folder, signals):
     configs.append(config)
     return dict(stopped=len(configs) == 2)
 
-  monkeypatch.setattr("filax.train.run.train", train)
+  monkeypatch.setattr("filax.training.run_training", train)
   with pytest.raises(ValueError, match="Stage 2 was stopped"):
     phases.run_demo(workdir, phases.DemoSettings(videos=2, held=1, seed=seed))
   return configs

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax doctor: what is here, what is missing, and the command that helps."""
 
+import importlib
 import importlib.metadata
 import json
 import shutil
@@ -44,6 +45,42 @@ def test_a_missing_and_an_old_package_are_problems(metadata):
   assert any("does not fit: pip install 'numpy>=999'" in problem for problem in problems)
   assert "no-such-package is missing: pip install 'no-such-package>=1'." in problems
   assert not any(problem.startswith("av ") for problem in problems)
+
+
+@pytest.fixture
+def not_installed(monkeypatch):
+  def require(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+
+  monkeypatch.setattr(importlib.metadata, "requires", require)
+
+
+def test_a_checkout_that_is_not_installed_says_what_it_needs(not_installed):
+  report = doctor_checks.examine()
+  names = {package["name"]: package["version"] for package in report["packages"]}
+  assert names["jax"] == jax.__version__ and "grain" in names
+  assert {extra["name"] for extra in report["extras"]} == set(doctor_checks.EXTRAS)
+  assert all("filax" not in extra["missing"] for extra in report["extras"])
+
+
+def test_no_checkout_needs_no_packages(not_installed, tmp_path):
+  assert doctor_checks.wanted_packages(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+  ("error", "sentence"),
+  [
+    (ModuleNotFoundError("No module named 'x'", name="x"), "Training lacks x: pip install x."),
+    (RuntimeError("bad\nABI"), "Training cannot be imported: bad ABI"),
+  ],
+)
+def test_a_library_that_does_not_import_is_a_problem(error, sentence, monkeypatch):
+  def import_module(name):
+    if name == "filax.training":
+      raise error
+
+  monkeypatch.setattr(importlib, "import_module", import_module)
+  assert sentence in doctor_checks.examine()["problems"]
 
 
 def test_an_extra_names_its_command(metadata):

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names that `import filax` offers, what importing costs, and the example that shows them."""
 
+import pathlib
 import re
 import subprocess
 import sys
 import textwrap
 import warnings
 
+import numpy as np
 import pytest
 
 import filax
+from filax.cli.main import main
 from filax.infer import compiled, decoding, encode, generate
 from filax.infer.pair import PairedModel
 from filax.models.video_lm import VideoLM
@@ -38,6 +41,17 @@ def test_every_name_resolves_and_is_documented(name):
   found = getattr(filax, name)
   assert callable(found) and found.__doc__
   assert name in dir(filax)
+
+
+def test_type_checkers_know_every_name():
+  text = (pathlib.Path(filax.__file__)).read_text()
+  known = re.findall(r"^  from (\S+) import (\S+) as \2$", text, re.MULTILINE)
+  assert {name: module for module, name in known} == filax._NAMES
+
+
+def test_the_version_is_that_of_the_command(capsys):
+  main(["--version"])
+  assert capsys.readouterr().out == f"filax {filax.__version__}\n"
 
 
 def test_an_unknown_name_lists_the_known():
@@ -87,6 +101,27 @@ def video(tmp_path_factory):
 def test_a_session_has_a_model_that_knows_no_tokenizer(session):
   assert type(session.model) is VideoLM
   assert not hasattr(session.model, "processor")
+
+
+def test_a_session_shows_itself_in_a_line(session, video):
+  shown = repr(session)
+  assert "<Session of " in shown and "parameters>" in shown and len(shown) < 300
+  assert len(repr(session.read_video(video))) < 700
+  assert len(repr(session.scenes(video)[0])) < 200
+
+
+def test_frames_that_are_no_video_are_named(session):
+  frames = np.zeros((6, 42, 42, 3), np.uint8)
+  for wrong in (frames, [frames], 3):
+    for use in (session.read_video, session.scenes, lambda video: session.ask(video, QUESTION)):
+      with pytest.raises(TypeError, match=r"A video is a path, .* DecodedVideo\(frames"):
+        use(wrong)
+
+
+def test_frames_of_ones_own_are_asked_about(session):
+  frames = np.zeros((6, 42, 42, 3), np.uint8)
+  video = filax.DecodedVideo(frames, np.arange(6.0), 6.0)
+  assert session.ask(video, QUESTION, max_new_tokens=2) is not None
 
 
 def test_a_session_unpacks_into_model_and_params(session):

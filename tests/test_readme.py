@@ -74,7 +74,7 @@ def test_the_command_is_installed(folder):
 
 
 def test_python(folder):
-  code = re.search(r"```python\n(.*?)```", README, re.S)[1]
+  code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.S))
   code = code.replace("runs/demo/stage2", "runs/debug").replace("size=48", "size=42")
   code = code.replace("clip.mp4", "runs/debug_corpus/videos/tiny-000.mp4")
   done = run([sys.executable, "-c", code], folder)

@@ -96,16 +96,12 @@ class _Manager(ocp.CheckpointManager):
   def _load_checkpoint_infos(self, skip_metadata_read: bool = False):
     """The steps that process 0 lists, on all processes.
 
-    Others may see an older list, and would then leave a save to process 0 alone.
+    Others may see an older list, and would then leave a save to process 0 alone. Orbax's own way
+    starts two tasks for each step.
     """
-    if jax.process_count() == 1:
-      return super()._load_checkpoint_infos(skip_metadata_read)
-    infos = []
-    if jax.process_index() == 0:
-      infos = super()._load_checkpoint_infos(skip_metadata_read)
-    steps = agreement.share_texts(json.dumps([info.step for info in infos]))[0]
+    steps = json.loads(agreement.from_first(lambda: json.dumps(complete_steps(self.directory))))
     unknown = datetime.datetime.min
-    return [CheckpointInfo(step, unknown, metrics=None) for step in json.loads(steps)]
+    return [CheckpointInfo(step, unknown, metrics=None) for step in steps]
 
   def _finalize_checkpoint(self, step: int) -> None:
     """Raises SaveFailed if the step was not written.
@@ -121,6 +117,17 @@ class _Manager(ocp.CheckpointManager):
       raise storage.SaveFailed(f"{path} was not written.")
     if self._best_checkpoint is not None:
       self._best_checkpoint.note_written(step)
+
+
+def complete_steps(folder: epath.Path) -> list[int]:
+  """The steps in a folder of checkpoints, in order."""
+  if not folder.exists():
+    return []
+  steps = []
+  for path in folder.iterdir():
+    if path.name.isdigit() and _is_complete(path):
+      steps.append(int(path.name))
+  return sorted(steps)
 
 
 def _is_complete(path: epath.Path) -> bool:

@@ -61,7 +61,7 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
       raise ValueError(f"--{name} is missing: {text}.")
   if not isinstance(config, ConfigDict):
     raise ValueError(_no_config(file))
-  _expand_home(config)
+  settings.expand_home(config)
   settings.check_settings(config)
   settings.check_names(config)
   strings = {}
@@ -238,27 +238,10 @@ def _with_shipped_config(argv: Sequence[str]) -> list[str]:
 
 def _config_file(text: str) -> str:
   """ "F:args" with the file that F stands for."""
-  name, colon, arguments = _with_home(text).partition(":")
+  name, colon, arguments = settings.with_home(text).partition(":")
   if not name:
     return text
   return f"{shipped_configs.find_file(name)}{colon}{arguments}"
-
-
-def _expand_home(config: ConfigDict) -> None:
-  """Expands a leading ~ in every path of the config."""
-  for key, value in config.items():
-    if isinstance(value, ConfigDict):
-      _expand_home(value)
-    elif isinstance(value, (str, tuple)):
-      config[key] = _with_home(value)
-
-
-def _with_home(value):
-  if isinstance(value, tuple):
-    return tuple(_with_home(item) for item in value)
-  if isinstance(value, str) and value.startswith("~/"):
-    return os.path.expanduser(value)
-  return value
 
 
 def last_of_each(argv: Sequence[str]) -> list[str]:

@@ -19,7 +19,8 @@ import jax
 
 from data_pipelines.packing.plan import make_plan
 from data_pipelines.tools import view
-from filax.cli import config_flags, options, outputs, starting_point
+from filax import starting_point
+from filax.cli import config_flags, options, outputs
 from filax.models import components
 from filax.studies.data_page import data_page
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checks of `filax doctor`."""
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
+import pathlib
 import platform
 import re
 import shutil
+import tomllib
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -28,6 +31,12 @@ EXTRAS = {  # Extra -> what needs it.
   "benchmarks": "python -m benchmarks",
 }
 DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "prores")
+_CHECKOUT = pathlib.Path(__file__).parents[2]
+_PARTS = {  # Module -> what it is for.
+  "filax.infer.session": "Answering",
+  "filax.training": "Training",
+  "grain": "The loader of training",  # Imported only when it is used.
+}
 _VARIABLES = ("FILAX_", "JAX_", "XLA_", "LIBTPU_", "CUDA_VISIBLE", "TPU_", "HF_ENDPOINT")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.I)
 
@@ -45,6 +54,7 @@ def examine() -> dict[str, Any]:
       problems.append(
         f"{package['name']} {package['version']} does not fit: pip install '{package['needs']}'."
       )
+  problems += _import_problems()
   problems += filter(None, (device_problem, _accelerator_problem(devices)))
   if "h264" in video["lacks"]:
     problems.append("PyAV has no H.264 decoder, so most videos cannot be read: pip install av.")
@@ -65,15 +75,13 @@ def examine() -> dict[str, Any]:
 
 def _requirements() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
   """(required packages with their versions, extras with what they lack)."""
-  try:
-    wanted = importlib.metadata.requires("filax") or []
-  except importlib.metadata.PackageNotFoundError:
-    wanted = []
   packages = []
   lacking: dict[str, list[str]] = {name: [] for name in EXTRAS}
   described = set()
-  for text in wanted:
+  for text in wanted_packages():
     requirement = Requirement(text)
+    if requirement.name == "filax":  # An extra that is a part of this one.
+      continue
     marker = requirement.marker
     if marker is None or marker.evaluate({"extra": ""}):
       packages.append(_package(requirement))
@@ -90,6 +98,39 @@ def _requirements() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
       install = f"pip install 'filax[{name}]'"
       extras.append(dict(name=name, serves=serves, missing=lacking[name], install=install))
   return packages, extras
+
+
+def wanted_packages(checkout: pathlib.Path = _CHECKOUT) -> list[str]:
+  """What FiLax needs: as installed, or as its checkout says."""
+  try:
+    return importlib.metadata.requires("filax") or []
+  except importlib.metadata.PackageNotFoundError:
+    pass
+  if not (checkout / "requirements.txt").exists():
+    return []
+  lines = (checkout / "requirements.txt").read_text().splitlines()
+  wanted = [line for line in lines if line and not line.startswith("#")]
+  project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+  for extra, requirements in project["optional-dependencies"].items():
+    for text in requirements:
+      name, _, marker = map(str.strip, text.partition(";"))
+      of_extra = f'extra == "{extra}"'
+      wanted.append(f"{name}; {marker} and {of_extra}" if marker else f"{name}; {of_extra}")
+  return wanted
+
+
+def _import_problems() -> list[str]:
+  """A sentence for each part of FiLax that cannot be imported."""
+  problems = []
+  for name, serves in _PARTS.items():
+    try:
+      importlib.import_module(name)
+    except ModuleNotFoundError as error:
+      problems.append(f"{serves} lacks {error.name}: pip install {error.name}.")
+    except Exception as error:  # Libraries that do not fit one another fail in every way.
+      reason = " ".join(str(error).split()) or type(error).__name__
+      problems.append(f"{serves} cannot be imported: {reason}")
+  return problems
 
 
 def _missing_plugins(requirement: Requirement) -> list[str]:

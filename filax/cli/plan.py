@@ -30,7 +30,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from filax.cli import config_flags, options, starting_point
+from filax import starting_point
+from filax.cli import config_flags, options
 from filax.plan import lines, report, search, serving, serving_lines, topology
 from filax.plan.evaluation import EvaluationDemand
 from filax.train.chips import GIB

@@ -25,8 +25,9 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from data_pipelines.packing import planner, visual_order
+from filax import starting_point
 from filax.checkpoint.best import parse_metric
-from filax.cli import config_flags, options, starting_point
+from filax.cli import config_flags, options
 from filax.costs import train_costs
 from filax.models import components, lora
 from filax.models.adapted import adapted_shapes

@@ -43,20 +43,13 @@ time of all starts went.
 """
 
 from collections.abc import Mapping, Sequence
-import contextlib
-import sys
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from filax.checkpoint import base
+from filax import training
 from filax.checkpoint.store import say
-from filax.cli import config_flags, starting_point
+from filax.cli import config_flags
 from filax.cli.lasting_output import lasting_outputs
-from filax.parallel import distributed, ending
 from filax.train import goodput
-from filax.train.hooks import Hook
-from filax.train.run import train
 from filax.train.signals import Interrupted, Signals
 
 _EXIT_FLAG = "--exit-when-stopped"
@@ -70,35 +63,23 @@ def main(argv: Sequence[str]) -> int:
     return 0
   try:
     argv, code_when_stopped = split_exit_code(argv)
-    argv, base_folder = split_option(argv, "--base", _NO_BASE)
-    if not base_folder:
+    argv, base = split_option(argv, "--base", _NO_BASE)
+    if not base:
       raise ValueError("--base is missing its value: the run, or released folder, of the base.")
-    if base_folder != _NO_BASE:
-      base.look_in(starting_point.checkpoint_before_joining(base_folder))
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
-    starting_point.complete(config, options["workdir"])
-    hooks = evaluation_hooks(config)
   except (ValueError, OSError) as error:
-    end_other_processes(error)
+    training.end_other_processes(error)
     raise
+  base = base.replace(_NO_BASE, "")
   try:
     with lasting_outputs(), Signals() as signals:
-      summary = train(config, options["workdir"], signals, hooks)
+      summary = training.run_training(config, options["workdir"], base=base, signals=signals)
   except Interrupted:
     say("Stopped before the first step; there is nothing to save.")
     return code_when_stopped
   say(summary_line(summary))
   say(goodput.goodput_line(summary["seconds_by_phase"]))
   return code_when_stopped if summary["stopped"] else 0
-
-
-def evaluation_hooks(config: ConfigDict) -> Sequence[Hook]:
-  """The hooks of config.evals. Raises ValueError for an invalid evaluation."""
-  if not config.get("evals") and not config.get("best"):
-    return ()
-  from filax.evals import during_training
-
-  return during_training.evaluation_hooks(config)
 
 
 def summary_line(summary: Mapping[str, Any]) -> str:
@@ -109,19 +90,6 @@ def summary_line(summary: Mapping[str, Any]) -> str:
     f"{verb} at step {summary['steps']}: {count} steps in {summary['seconds']:.0f} s, "
     f"{summary['frames_per_second']:,.0f} frames/s. {summary['checkpoint']}"
   )
-
-
-def end_other_processes(error: Exception) -> None:
-  """Tells the other processes that this one's command is refused.
-
-  They would wait for this process otherwise.
-  """
-  if distributed.is_alone():
-    return
-  print(f"filax train: {error}", file=sys.stderr, flush=True)
-  with contextlib.suppress(ConnectionError):
-    distributed.start()
-    ending.end_all(str(error))
 
 
 def split_option(argv: Sequence[str], option: str, default: str) -> tuple[list[str], str]:

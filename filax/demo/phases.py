@@ -128,10 +128,8 @@ def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> N
 
   Stage 2 starts from the parameters of stage 1.
   """
-  from filax.evals.during_training import evaluation_hooks
-  from filax.settings import check_settings
-  from filax.train.run import train
   from filax.train.signals import Interrupted, Signals
+  from filax.training import run_training
 
   config = shipped_configs.load_module("fila_toy").get_config(
     f"stage={stage},corpus={workdir / 'corpus'}"
@@ -142,11 +140,9 @@ def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> N
     config.steps = steps
   if stage > 1:
     config.init_from = str(workdir / f"stage{stage - 1}")
-  check_settings(config)
   stopped = True
   with contextlib.suppress(Interrupted), Signals() as signals:
-    folder = str(workdir / f"stage{stage}")
-    stopped = train(config, folder, signals, evaluation_hooks(config))["stopped"]
+    stopped = run_training(config, workdir / f"stage{stage}", signals=signals)["stopped"]
   if stopped:
     raise ValueError(f"Stage {stage} was stopped. The same command goes on from there.")
 

@@ -198,7 +198,9 @@ def answer_questions(session: Session, evaluation: PlannedEvaluation, batch: int
   Raises ValueError if there is nothing to ask, or nothing could be scored.
   """
   planned.agree_on_questions(evaluation)
-  folders = dict(root=evaluation.data) if evaluation.is_manifest else dict(data=evaluation.data)
+  folders: dict[str, Any] = (
+    dict(root=evaluation.data) if evaluation.is_manifest else dict(data=evaluation.data)
+  )
   return evaluate(
     session,
     evaluation.source,

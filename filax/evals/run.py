@@ -29,6 +29,7 @@ from filax.evals.submissions import every_row
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import also_of_pair
 from filax.memory_errors import is_out_of_memory
+from filax.parallel.mesh import without_mesh
 
 KEEP_SECONDS = 15.0  # Minimum time between two writes of result.json during a run.
 
@@ -133,6 +134,7 @@ def _folder_name(name: str) -> str:
   return pathlib.Path(short).stem
 
 
+@without_mesh()
 def run_evaluation(evaluation: Evaluation, out: str | os.PathLike = "") -> dict[str, Any]:
   """Asks the questions of this process's share and returns the result."""
   with contextlib.ExitStack() as stack:

@@ -9,14 +9,15 @@ from typing import Protocol
 
 import jax
 
-from data_pipelines.sample import Scene, Turn
+from data_pipelines.sample import Turn
 from data_pipelines.text import templates
 from filax.infer import encode, encode_long
 from filax.infer.encoded_media import EncodedMedia
 from filax.infer.generate import TokenChunk, stream
 from filax.infer.loaded import LoadedModel
 from filax.infer.text_stream import TextStream
-from filax.infer.video import DecodedVideo, VideoSource
+from filax.infer.video import DecodedVideo, VideoSource, timeline_of
+from filax.parallel.mesh import without_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Conversation:
   later conversations about the video skip the encoder.
   """
 
+  @without_mesh()
   def __init__(
     self,
     loaded: LoadedModel,
@@ -63,7 +65,7 @@ class Conversation:
       )
     start = time.perf_counter()
     if not isinstance(video, DecodedVideo) and encode_long.can_stream(loaded.model):
-      timeline = (Scene(os.fspath(video)),)
+      timeline = timeline_of(video)
       self.video, self.media = encode_long.encode_timeline(loaded, timeline, encode_cache)
       self.seconds = dict(read=0.0, encode=time.perf_counter() - start)
       return
@@ -119,6 +121,7 @@ class Conversation:
       pass
     return streamed.answers
 
+  @without_mesh()
   def stream(
     self,
     question: str,

@@ -11,12 +11,11 @@ import numpy as np
 
 from data_pipelines.packing import tiles, visual_order
 from data_pipelines.packing.tiles import Views
-from data_pipelines.sample import Scene
 from data_pipelines.text import templates
 from filax.infer.compiled import CountedProgram
 from filax.infer.encoded_media import EncodedMedia
 from filax.infer.loaded import LoadedModel
-from filax.infer.video import DecodedVideo, frame_unit
+from filax.infer.video import DecodedVideo, frame_unit, timeline_of
 from filax.models.video_lm import VideoLM, Visual
 from filax.parallel.rules import constrain
 
@@ -32,7 +31,7 @@ class StartedVideo:
 
 def read_video_and_compile(loaded: LoadedModel, media: str | os.PathLike) -> DecodedVideo:
   """`loaded.read_video`, while the encoder's program for its frames is compiled."""
-  timeline = (Scene(os.fspath(media)),)
+  timeline = timeline_of(media)
   extent, count = loaded.extent_and_count(timeline)
   with ThreadPoolExecutor(1) as pool:
     reading = pool.submit(loaded.read_extent, timeline, extent, count)

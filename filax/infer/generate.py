@@ -6,7 +6,6 @@ B rows, L prompt positions (a bucket), M visual tokens, N new tokens (a bucket),
 """
 
 from collections.abc import Generator, Mapping, Sequence
-import contextlib
 import dataclasses
 import time
 from typing import cast
@@ -20,6 +19,7 @@ from filax.infer import decoding
 from filax.infer.answer_settings import check_answer_settings
 from filax.infer.compiled import CountedProgram, bucket
 from filax.models.video_lm import VideoLM
+from filax.parallel.mesh import on_mesh, without_mesh
 from filax.spec import TEXT, dropout_stages
 
 
@@ -109,6 +109,7 @@ def generate(
   return Generated(ids, logprobs, stopped, seconds[0], sum(seconds[1:]))
 
 
+@without_mesh()
 def stream(
   model: VideoLM,
   params: Mapping,
@@ -193,11 +194,8 @@ def _chunks(
   label = f"{padded.label} + {room}"
   start_program = decoding.START if answers == 1 else decoding.START_SEVERAL
 
-  def on_mesh():
-    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
-
   start = time.perf_counter()
-  with on_mesh():
+  with on_mesh(mesh):
     logits, cache = prefilled(model, params, padded, table, room)
     ids, logprobs, state = start_program(
       label,
@@ -215,7 +213,7 @@ def _chunks(
   yield chunk
   while active:
     start = time.perf_counter()
-    with on_mesh():
+    with on_mesh(mesh):
       ids, logprobs, state = decoding.DECODE(
         label, model, params, state, settings, steps=answering.steps, greedy=greedy
       )

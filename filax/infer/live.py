@@ -29,6 +29,7 @@ from filax.infer.loaded import LoadedModel
 from filax.infer.prefix import CHUNK, QUESTIONS, IndexedTokens
 from filax.infer.text_stream import TextStream
 from filax.infer.video import frame_unit
+from filax.parallel.mesh import without_mesh
 
 DROPS = ("oldest", "attended")
 SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p")  # Settings of an answer.
@@ -72,6 +73,7 @@ class LiveSession:
   several threads. Raises ValueError for a budget that holds no clip, or exceeds the context.
   """
 
+  @without_mesh()
   def __init__(
     self,
     loaded: LoadedModel,
@@ -120,6 +122,7 @@ class LiveSession:
       oldest=float(times[0][0]) if groups else 0.0,
     )
 
+  @without_mesh()
   def append(self, frames: np.ndarray, times: Sequence[float] | np.ndarray) -> None:
     """Adds frames uint8 [t h w 3] and their seconds [t].
 
@@ -144,6 +147,7 @@ class LiveSession:
       pass
     return streamed.answer
 
+  @without_mesh()
   def stream(
     self, question: str, *, seed: int = 0, stop_strings: Sequence[str] | str = (), **settings
   ) -> StreamedAnswer:

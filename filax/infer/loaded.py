@@ -11,15 +11,16 @@ import jax
 from jaxtyping import PyTree
 
 from data_pipelines.packing.frame_sampling import Extent
-from data_pipelines.sample import Scene, Timeline
+from data_pipelines.sample import Timeline
 from filax.infer import video as video_lib
 from filax.infer.processor import Processor
 from filax.infer.video import DecodedVideo
 from filax.models import components
 from filax.models.video_lm import VideoLM
+from filax.parallel.mesh import on_mesh
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LoadedModel:
   """A model with its parameters and processor, ready for inference."""
 
@@ -27,10 +28,16 @@ class LoadedModel:
   params: PyTree
   processor: Processor
 
+  def __repr__(self) -> str:
+    """One line, for which no parameters are copied from the devices."""
+    parts = ", ".join(type(getattr(self.model, role)).__name__ for role in components.ROLES)
+    size = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+    return f"<{type(self).__name__} of {self.processor.step}: {parts}; {size:,} parameters>"
+
   def read_video(self, media: str | os.PathLike | Timeline) -> DecodedVideo:
     """Decodes the candidate frames of a video under config.infer.sampling."""
-    if isinstance(media, str | os.PathLike):
-      media = (Scene(os.fspath(media)),)
+    if not isinstance(media, tuple):
+      media = video_lib.timeline_of(media)
     extent, count = self.extent_and_count(media)
     return self.read_extent(media, extent, count)
 
@@ -56,8 +63,7 @@ class LoadedModel:
 
   def on_mesh(self) -> contextlib.AbstractContextManager:
     """The context in which programs run: the mesh of the parameters."""
-    mesh = self.processor.mesh
-    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+    return on_mesh(self.processor.mesh)
 
   def with_selector(self, name: str) -> Self:
     """A copy with another selector and the same number of visual tokens.

@@ -13,6 +13,7 @@ from filax.infer.compiled import CountedProgram
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, VideoSource
 from filax.models.video_lm import VideoLM, Visual
+from filax.parallel.mesh import without_mesh
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,10 +22,12 @@ class SelectedScene:
 
   time: float  # Seconds of the representative frame.
   times: np.ndarray  # float64 [K]: seconds of all frames, ascending.
-  thumbnail: np.ndarray  # uint8 [h w 3]: the representative frame.
-  frames: np.ndarray  # uint8 [K h w 3]
+  # uint8 [h w 3]: the representative frame; uint8 [K h w 3].
+  thumbnail: np.ndarray = dataclasses.field(repr=False)
+  frames: np.ndarray = dataclasses.field(repr=False)
 
 
+@without_mesh()
 def find_scenes(
   loaded: LoadedModel,
   video: VideoSource,

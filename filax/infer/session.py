@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from data_pipelines.text import tokenizer_folder, tokenizers
 from filax import compilation_cache, files
-from filax.checkpoint import coded, safe_files, steps, storage, store
+from filax.checkpoint import coded, config_changes, safe_files, steps, storage, store
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.checkpoint.tuples import as_tuples
 from filax.infer import text_only
@@ -39,6 +39,7 @@ from filax.models.layers_apart import answering_params
 from filax.models.quantised import KINDS
 from filax.models.video_lm import VideoLM
 from filax.parallel import rules
+from filax.parallel.mesh import without_mesh
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -125,6 +126,7 @@ class Session(LoadedModel):
     )
 
 
+@without_mesh()
 def load(
   path: epath.PathLike,
   *,
@@ -217,7 +219,14 @@ def _answering_config(path: epath.Path, components: Sequence[str]) -> dict[str, 
 
   Raises ValueError if it names unknown code or lacks a section.
   """
-  config = as_tuples(store.read_config(path))
+  stored = store.read_config(path)
+  edited = config_changes.edits(path, stored, ("model", "infer", "data"))
+  if edited:
+    store.say(
+      f"The config.json of this run differs from the config of {path}, which counts: "
+      f"{', '.join(edited)}. A checkpoint answers with the config that it was trained with."
+    )
+  config = as_tuples(stored)
   check_components(config, components, f"The config of {path}")
   for section in ("model", "infer", "data"):
     if not isinstance(config.get(section), Mapping):

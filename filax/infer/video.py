@@ -24,7 +24,7 @@ class DecodedVideo:
   Repeated frames of a short video have equal times.
   """
 
-  frames: np.ndarray  # uint8 [T h w 3]
+  frames: np.ndarray = dataclasses.field(repr=False)  # uint8 [T h w 3]
   times: np.ndarray  # float64 [T]: seconds of each frame since the first frame of the video.
   duration: float  # Seconds of the whole video.
   path: str = ""
@@ -55,6 +55,19 @@ class DecodedVideo:
 VideoSource = DecodedVideo | str | os.PathLike  # A decoded video, or a path.
 
 
+def timeline_of(media: str | os.PathLike) -> Timeline:
+  """The timeline of one file, or folder of pictures.
+
+  Raises TypeError for what is no path, such as an array of frames.
+  """
+  if not isinstance(media, str | bytes | os.PathLike):
+    raise TypeError(
+      f"A video is a path, or a DecodedVideo, and not {type(media).__name__}. For frames of your "
+      "own, make a DecodedVideo(frames, times, duration) with uint8 [T h w 3] and seconds [T]."
+    )
+  return (Scene(os.fspath(media)),)
+
+
 def read_video(
   path: str | os.PathLike,
   frames: int = 256,
@@ -70,7 +83,7 @@ def read_video(
   repeats some. `path` may be a folder of pictures. Raises MediaError (a ValueError) with one
   sentence for a missing or damaged file, or for a file without a video.
   """
-  timeline = (Scene(os.fspath(path)),)
+  timeline = timeline_of(path)
   sampling = dict(name="uniform", frames=frames, phase=phase)
   extent = timeline_extent(timeline, limits, sampling)
   count = count_frames(sampling, extent, unit=1)

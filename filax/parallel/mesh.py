@@ -1,14 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """The device mesh `data fsdp seq tensor`; a config sets the sizes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import math
 
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
+import numpy as np
 
 from filax.parallel.rules import MESH
+
+_NO_MESH = Mesh(np.empty((), object), ())
+
+
+def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+  """The context of programs on a mesh, or on one device (None).
+
+  A mesh that the caller has set (jax.set_mesh) does not count inside.
+  """
+  if mesh is None and jax.sharding.get_abstract_mesh().empty:
+    return contextlib.nullcontext()
+  return jax.set_mesh(_NO_MESH if mesh is None else mesh)
+
+
+@contextlib.contextmanager
+def without_mesh() -> Iterator[None]:
+  """A context, or decorator, without a mesh of the user's own.
+
+  jax refuses arrays on other devices than those of the mesh that is set.
+  """
+  axes = jax.sharding.get_abstract_mesh().axis_names
+  is_users = bool(axes) and axes != MESH
+  with on_mesh(None) if is_users else contextlib.nullcontext():
+    yield
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:

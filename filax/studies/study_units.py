@@ -30,8 +30,8 @@ from filax.settings import check_settings
 from filax.studies.cell_files import CellFolder, CellQuestion, CellResult
 from filax.studies.design import DATA, QuestionSet, StudyCell, StudyDesign, TrainedRun
 from filax.studies.study_hash import SHORT, cell_hash, data_hash, run_hash
-from filax.train.run import train
 from filax.train.signals import Interrupted, Signals
+from filax.training import run_training
 
 _DONE = "study_done.json"
 
@@ -197,7 +197,7 @@ class TrainUnit:
     self.sessions.forget()
     summary: dict[str, Any] = dict(stopped=True)
     with contextlib.suppress(Interrupted), Signals() as signals:
-      summary = train(self.config(), str(self.folder), signals)
+      summary = run_training(self.config(), self.folder, signals=signals)
     if summary["stopped"]:
       raise StudyStopped
     _mark_done(self.folder, time.perf_counter() - start)

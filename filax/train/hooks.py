@@ -21,7 +21,7 @@ derives from Hook and overrides what it needs:
       total, sums = self._loss(state.params, self._rows, jax.random.key(0))
       print(f"step {number}: held-out loss {total / sums['count']:.4f}")
 
-  train(config, workdir, signals, hooks=(HeldOutLoss(rows),))
+  filax.run_training(config, workdir, hooks=[HeldOutLoss(rows)])
 
 Processes: every method is called on every process of the run, in the same order and for the same
 steps, so a hook may run programs over the whole mesh. Hooks that write files look at

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hooks for memory: device usage lines and scheduled garbage collection.
 
-No run has them by default: pass them to `train(config, workdir, signals, hooks=(…))`.
+No run has them by default: pass them to `filax.run_training(config, workdir, hooks=[…])`.
 """
 
 from collections.abc import Mapping

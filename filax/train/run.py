@@ -36,14 +36,16 @@ def train(
 ) -> dict[str, Any]:
   """Trains in a workdir, locked against other runs -> summary.
 
+  `filax.run_training` completes the config, and then calls this function.
+
   hooks: called after the run's own (filax/train/hooks.py), with those of config.evals. Summary and
   exceptions are those of loop.train_pipeline; ValueError for a key that FiLax does not have.
   """
   settings.check_names(config)
   if config.get("evals") and not hooks:
     raise ValueError(
-      "config.evals is set, but no hook evaluates. Call train with "
-      "hooks=filax.evals.during_training.evaluation_hooks(config)."
+      "config.evals is set, but no hook evaluates. Call filax.run_training(config, workdir), which "
+      "adds such hooks."
     )
   workdir = files.absolute(workdir)  # A hook may change the working folder.
   clock = goodput.PhaseClock()

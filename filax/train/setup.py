@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds model, mesh, optimizer and shardings; restores or initialises the state."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 import copy
 import dataclasses
 import functools
 import json
 from typing import Any
 
+from etils import epath
 import jax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
 
 from filax import settings
 from filax.checkpoint import store
+from filax.checkpoint.config_changes import changed_settings, shown_config
 from filax.checkpoint.store import say
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.models import components
@@ -268,7 +270,7 @@ def initial_state(
     check_plan(restored, fingerprint, config["ignore_fingerprint"], changes)
     check_alpha(restored, config)
     say(f"Resuming at step {restored.step}, row {restored.row}.")
-    _report_changes(restored.config, json.loads(json.dumps(config)))
+    report_changes(restored.config, json.loads(json.dumps(config)), saved.folder.parent)
     state = restored.state
     if restored.base is not None:
       params = first_params.complete_from_base(restored, setup.like.params, setup.adaptation, saved)
@@ -351,7 +353,7 @@ def _refusal(error: store.OtherArrays, config: Config) -> str:
   now = json.loads(json.dumps(config))
   changes: list[str] = []
   for group in _OF_THE_STATE:
-    changes += _changed_settings(error.config.get(group), now.get(group), f"config.{group}")
+    changes += changed_settings(error.config.get(group), now.get(group), f"config.{group}")
   reason = f"{', '.join(changes)} ({error})" if changes else str(error)
   return (
     f"{error.step} is not of this config: {reason}. Restore the config, use another --workdir, or "
@@ -359,20 +361,19 @@ def _refusal(error: store.OtherArrays, config: Config) -> str:
   )
 
 
-def _report_changes(before: Any, after: Any) -> None:
-  """Prints the settings that changed since the checkpoint."""
-  for change in _changed_settings(before, after, "config"):
+def report_changes(before: Any, after: Any, workdir: epath.Path) -> None:
+  """Prints the settings that changed since the checkpoint.
+
+  Also those of config.json that somebody has edited: it is written anew.
+  """
+  changes = list(changed_settings(before, after, "config"))
+  for change in changes:
     say(f"  {change}.")
-
-
-def _changed_settings(before: Any, after: Any, path: str) -> Iterator[str]:
-  """Every setting that changed since the checkpoint, in words."""
-  if isinstance(before, Mapping) and isinstance(after, Mapping):
-    for key in sorted(before.keys() & after.keys()):
-      yield from _changed_settings(before[key], after[key], f"{path}.{key}")
-    for key in sorted(after.keys() - before.keys()):
-      yield f"{path}.{key} is new: {after[key]!r}"
-    for key in sorted(before.keys() - after.keys()):
-      yield f"{path}.{key} was {before[key]} and is gone"
-  elif before != after:
-    yield f"{path} was {before} and is {after}"
+  shown = shown_config(workdir)
+  edited = [] if shown is None else changed_settings(shown, after, "config")
+  lost = [edit for edit in edited if edit not in changes]
+  if lost:
+    say(
+      f"{workdir}/config.json is written anew, and its own settings do not count: "
+      f"{', '.join(lost)}. Set them in the config of this run."
+    )

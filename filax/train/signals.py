@@ -24,7 +24,7 @@ _NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # The key that jax sets when a process g
 _ASK_SECONDS = 1.0
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):
   """A signal came before the first step: there is nothing to save."""
 
 
@@ -41,6 +41,7 @@ class Signals:
 
   def __init__(self):
     self.received = False
+    self._number: int | None = None
     self._deferred = False
     self._before = {}
     self._noticed_at: float | None = None
@@ -64,6 +65,14 @@ class Signals:
   def defer(self) -> None:
     """Lets signals only ask for a stop, which `is_time` reports."""
     self._deferred = True
+
+  def pass_on(self) -> None:
+    """Lets a signal that came act as it did before.
+
+    Call it after the block, for a caller that knows nothing of signals.
+    """
+    if self._number is not None:
+      signal.raise_signal(self._number)
 
   def is_time(self, point: int) -> bool:
     """Whether to stop before step `point` of this start (from 1).
@@ -98,6 +107,7 @@ class Signals:
       repeated = signal.SIG_IGN
     signal.signal(number, repeated)
     self.received = True
+    self._number = number
     if jax.distributed.is_initialized():
       signal.raise_signal(signal.SIGTERM)  # jax listens to SIGTERM only.
     elif not self._deferred:

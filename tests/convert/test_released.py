@@ -14,9 +14,9 @@ import tokenizers as hf
 
 from data_pipelines.text import tokenizers
 import filax
-from filax import released
+from filax import released, starting_point
 from filax.checkpoint import base, storage, store
-from filax.cli import checkpoint_options, push, starting_point
+from filax.cli import checkpoint_options, push
 from filax.cli.main import main
 from filax.convert import conversion_cache, export_folder
 from filax.testing import clips, interrupted, qwen2_folder, tiny_checkpoint

@@ -21,7 +21,8 @@ from data_pipelines.media.frames import read_frames
 from data_pipelines.media.open import MediaError, identity
 from data_pipelines.text import tokenizers
 import filax
-from filax.cli import config_flags, starting_point
+from filax import starting_point
+from filax.cli import config_flags
 from filax.testing import corpora, tiny_checkpoint
 
 pytestmark = pytest.mark.slow

@@ -115,9 +115,7 @@ AFTER = {
   "data_pipelines/README.md": CHECKED,
   "data_pipelines/manifest/README.md": CHECKED,
   "filax/train/README.md": (
-    "config.trackers = ('printed',)\n"
-    "with Signals() as signals:\n"
-    "  run.train(config, 'runs/printed', signals)"
+    "config.trackers = ('printed',)\nfilax.run_training(config, 'runs/printed')"
   ),
 }
 # Blocks of Python that are files, under the names that their pages give them, and their commands.

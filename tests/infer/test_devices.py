@@ -121,3 +121,17 @@ def test_sizes_of_a_mesh():
   assert checkpoint_options.mesh_sizes("data=1,tensor=-1") == dict(data=1, tensor=-1)
   with pytest.raises(argparse.ArgumentTypeError):
     checkpoint_options.mesh_sizes("")
+
+
+@pytest.mark.parametrize("mesh", [None, "rows"])
+def test_a_mesh_that_the_user_has_set_does_not_count(mesh, run, questions, expected, tmp_path):
+  video = clips.write_video(tmp_path / "a.mp4", 30)
+  users = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+  before = filax.load(run, mesh=mesh)
+  answer = before.ask(video, QUESTION)
+  with jax.set_mesh(users):
+    session = filax.load(run, mesh=mesh)
+    assert "".join(session.stream(video, QUESTION)) == answer == before.ask(video, QUESTION)
+    assert answers(session, questions) == expected
+    assert session.scenes(video)
+    assert jax.sharding.get_abstract_mesh() == users.abstract_mesh

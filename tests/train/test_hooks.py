@@ -150,7 +150,7 @@ def test_train_takes_hooks(tmp_path, monkeypatch):
   ("change", "message"),
   [
     (dict(wramup=0.5), "config.wramup is set, but there is no such setting"),
-    (dict(evals=(("held.json", 2, 0),)), "no hook evaluates. Call train with hooks="),
+    (dict(evals=(("held.json", 2, 0),)), r"no hook evaluates. Call filax\.run_training"),
   ],
 )
 def test_train_refuses_what_would_have_no_effect(change, message, tmp_path):

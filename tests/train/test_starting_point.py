@@ -3,8 +3,9 @@
 
 import pytest
 
+from filax import starting_point
 from filax.checkpoint import store
-from filax.cli import config_flags, show, starting_point
+from filax.cli import config_flags, show
 from filax.models import components
 from filax.testing import qwen2_folder, tiny_checkpoint
 
