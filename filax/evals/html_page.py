@@ -199,6 +199,11 @@ def resource(name: str) -> str:
   return path.read_text(encoding="utf-8")
 
 
+def png_url(content: bytes) -> str:
+  """A PNG as a data URL."""
+  return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
 def whole_page(title: str, parts: Iterable[Any], *, style: str = "", script: str = "") -> str:
   """A page of its own.
 

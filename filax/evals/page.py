@@ -10,9 +10,12 @@ from filax import files
 from filax.evals import html_page, page_counts, page_questions, page_settings, resampling, samples
 from filax.evals.duration_groups import score_columns
 from filax.evals.html_page import Markup, element, heading, points
+from filax.evals.needle.figures import HEAT_MAP, LINES
 from filax.evals.question_table import table_script
 from filax.evals.results import PAGE, Results, read_results
 from filax.evals.score_bars import Groups, column_groups, score_chart
+
+FIGURES = {HEAT_MAP: "Scores by length and depth", LINES: "Scores by length"}
 
 
 def write_page(folder: str | os.PathLike) -> pathlib.Path:
@@ -34,6 +37,7 @@ def evaluation_page(results: Results) -> str:
     html_page.note(introduction(results)),
     *html_page.warning_card(page_warnings(results)),
     headline_card(results),
+    *_figures(results),
     *_other_averages(results),
     *_columns(results),
     *page_counts.count_section(results),
@@ -43,6 +47,17 @@ def evaluation_page(results: Results) -> str:
   ]
   title = f"{results.benchmark}: {points(results.headline)}"
   return html_page.whole_page(title, parts, script=table_script())
+
+
+def _figures(results: Results) -> list[Markup]:
+  """The figures that a needle test has drawn."""
+  cards = []
+  for name, title in FIGURES.items():
+    path = results.folder / name
+    if path.exists():
+      url = html_page.png_url(path.read_bytes())
+      cards.append(html_page.card(element("img", src=url, alt=title)))
+  return cards
 
 
 def introduction(results: Results) -> str:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of a study: report.json, report.md, report.html and figure.png."""
 
-import base64
 import collections
 from collections.abc import Iterator, Sequence
 import itertools
@@ -290,7 +289,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 
 def page(numbers: StudyNumbers, figure: bytes) -> str:
   """The report as a page that refers to no other file."""
-  url = f"data:image/png;base64,{base64.b64encode(figure).decode()}"
+  url = html_page.png_url(figure)
   parts: list[Any] = [element("h1", numbers.design.title)]
   parts += [html_page.note(line) for line in facts_lines(numbers)]
   parts.append(html_page.table(table_head(numbers), table_rows(numbers)))

@@ -143,5 +143,5 @@ def _title(result: Mapping[str, Any]) -> str:
 
 
 def _thousands(frames: float) -> str:
-  """1000 -> "1.0K"."""
-  return f"{frames / 1000:.1f}K"
+  """24 -> "24", 1500 -> "1.5K"."""
+  return f"{frames:g}" if frames < 1000 else f"{frames / 1000:.1f}K"

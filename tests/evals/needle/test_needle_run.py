@@ -10,6 +10,7 @@ import pytest
 from data_pipelines.media.frames import read_frames
 from data_pipelines.synthesis import needle_questions
 from filax.cli import evals_niah
+from filax.evals import html_page
 from filax.evals.needle.run import run_needles
 from filax.evals.needle.setup import NeedleOptions
 from filax.evals.needle.visuals import HaystackSource
@@ -74,7 +75,9 @@ def test_the_published_files_are_written(small):
   assert [set(entry) for entry in table] == [{"Num. Frame", "Frame Depth", "Score"}] * 6
   average = (folder / "avg_accuracy.txt").read_text()
   assert average == f"Average Accuracy: {result['scores']['accuracy']}\n"
-  assert (folder / "heatmap.png").read_bytes().startswith(b"\x89PNG")
+  figure = (folder / "heatmap.png").read_bytes()
+  assert figure.startswith(b"\x89PNG")
+  assert html_page.png_url(figure) in (folder / "page.html").read_text()
 
 
 def test_the_result_on_disk_is_the_result(small):
