@@ -23,6 +23,7 @@ URL = "FILAX_JUDGE_URL"
 MODEL = "FILAX_JUDGE_MODEL"
 KEY = "FILAX_JUDGE_KEY"
 CACHE = "FILAX_JUDGE_CACHE"
+OPTIONAL = ("max_tokens", "temperature")  # Settings that newer models of OpenAI refuse.
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP codes that are worth another try.
 MOST_BYTES = 1 << 20  # The largest reply that is read.
 MOST_CHARACTERS = 300  # Of an error's body that are shown.
@@ -85,6 +86,7 @@ class JudgeEndpoint:
     if not self.key.isascii() or not self.key.isprintable():
       raise ValueError(f"The judge's key holds characters that no key has. Set {KEY} again.")
     self._replies = _read_cache(self.cache)
+    self._refused: set[str] = set()  # Of OPTIONAL.
     handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
     if _is_loopback(address.hostname or ""):
       handlers.append(urllib.request.ProxyHandler({}))  # None: a proxy has its own localhost.
@@ -151,14 +153,18 @@ class JudgeEndpoint:
     headers = {"Content-Type": "application/json"}
     if self.key:
       headers["Authorization"] = f"Bearer {self.key}"
-    request = urllib.request.Request(
-      self.url.rstrip("/") + "/chat/completions", json.dumps(body).encode(), headers
-    )
+    content = json.dumps(self._accepted(body)).encode()
+    request = urllib.request.Request(self.url.rstrip("/") + "/chat/completions", content, headers)
     try:
       with self._opener.open(request, timeout=self.timeout) as response:
         return _reply_text(response.read(MOST_BYTES))
     except urllib.error.HTTPError as error:
-      reason = f"HTTP {error.code} {error.reason}{_explanation(error, self.key)}"
+      explanation = _explanation(error, self.key)
+      refused = _refused_settings(error.code, explanation) - self._refused
+      if refused:
+        self._refused |= refused
+        return self._try_request(body)
+      reason = f"HTTP {error.code} {error.reason}{explanation}"
       if error.code in BUSY:
         raise _Busy(reason, _asked_pause(error.headers)) from None
       raise JudgeUnreachable(
@@ -167,6 +173,20 @@ class JudgeEndpoint:
     except (OSError, http.client.HTTPException) as error:
       reason = str(getattr(error, "reason", "") or error or type(error).__name__)
       raise _Busy(reason) from None
+
+  def _accepted(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body without the settings that the model has refused."""
+    accepted = {name: value for name, value in body.items() if name not in self._refused}
+    if "max_tokens" in self._refused:
+      accepted["max_completion_tokens"] = body["max_tokens"]
+    return accepted
+
+
+def _refused_settings(code: int, explanation: str) -> set[str]:
+  """The settings of OPTIONAL that an error calls unsupported."""
+  if code != http.client.BAD_REQUEST or "nsupported" not in explanation:
+    return set()
+  return {name for name in OPTIONAL if f"'{name}'" in explanation}
 
 
 def _reply_text(content: bytes) -> str:

@@ -21,6 +21,7 @@ class JudgeServer(http.server.ThreadingHTTPServer):
     super().__init__(("127.0.0.1", 0), JudgeHandler)
     self.requests = []
     self.failures = []
+    self.refused = ()  # Settings that the model does not take.
     self.reply = None
 
   @property
@@ -33,14 +34,12 @@ class JudgeHandler(http.server.BaseHTTPRequestHandler):
     body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
     self.server.requests.append((self.path, dict(self.headers), body))
     if self.server.failures:
-      code = self.server.failures.pop(0)
-      reason = f"{self.headers.get('Authorization')} has no quota".encode()
-      self.send_response(code)
-      self.send_header("Location", "http://127.0.0.1:9/v1")
-      self.send_header("Content-Length", str(len(reason)))
-      self.end_headers()
-      self.wfile.write(reason)
+      self.fail(self.server.failures.pop(0), f"{self.headers.get('Authorization')} has no quota")
       return
+    for name in self.server.refused:
+      if name in body:
+        self.fail(400, f"Unsupported parameter: '{name}' is not supported with this model.")
+        return
     answer = body["messages"][1]["content"].split("===== ANSWER")[1]
     verdict = "Yes." if "table" in answer else "no"
     content = json.dumps(dict(choices=[dict(message=dict(content=verdict))])).encode()
@@ -49,6 +48,13 @@ class JudgeHandler(http.server.BaseHTTPRequestHandler):
     self.send_header("Content-Length", str(len(content)))
     self.end_headers()
     self.wfile.write(content)
+
+  def fail(self, code, reason):
+    self.send_response(code)
+    self.send_header("Location", "http://127.0.0.1:9/v1")
+    self.send_header("Content-Length", str(len(reason)))
+    self.end_headers()
+    self.wfile.write(reason.encode())
 
   def log_message(self, *_):
     pass
@@ -149,6 +155,15 @@ def test_a_refusal_gives_the_reason_without_the_key(server):
   server.failures = [400]
   with pytest.raises(JudgeUnreachable, match=r"HTTP 400 Bad Request \(Bearer … has no quota\)"):
     endpoint(server.url, key="secret").ask(judge_messages("a", "b", "c"))
+
+
+def test_settings_that_a_model_refuses_are_left_out(server):
+  server.refused = ("max_tokens", "temperature")
+  judge = JudgedAnswer(endpoint(server.url))
+  assert judge.score("table", EXAMPLE).value == 1
+  assert judge.score("floor", EXAMPLE).value == 0
+  settings = [sorted(body) for _, _, body in server.requests]
+  assert settings[2:] == [["max_completion_tokens", "messages", "model"]] * 2
 
 
 def test_the_key_follows_no_redirect(server):
