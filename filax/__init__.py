@@ -19,8 +19,8 @@ A checkpoint answers questions about videos:
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # As in typing, whose import would make every command start later.
 if TYPE_CHECKING:  # What editors and type checkers know of the names below.
   from filax.evals.run import evaluate as evaluate
   from filax.infer.pair import chat as chat

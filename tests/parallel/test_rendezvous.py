@@ -95,9 +95,10 @@ def test_hosts_are_named(missing, hosts, text):
 @pytest.mark.parametrize("taken, processes", [(0, "1"), (1, "2")])
 def test_a_port_in_use_is_named_and_nobody_waited(monkeypatch, taken, processes):
   """The port of FILAX_COORDINATOR, and the one after it."""
-  with socket.create_server(("", 0)) as other:
-    port = other.getsockname()[1]
-    monkeypatch.setenv("FILAX_COORDINATOR", f"127.0.0.1:{port - taken}")
+  first = free_port()
+  port = first + taken
+  with socket.create_server(("", port)):
+    monkeypatch.setenv("FILAX_COORDINATOR", f"127.0.0.1:{first}")
     monkeypatch.setenv("FILAX_PROCESSES", processes)
     monkeypatch.setenv("FILAX_PROCESS_ID", "0")
     with pytest.raises(ConnectionError, match=rf"port {port} \(.*in use\)") as error:
