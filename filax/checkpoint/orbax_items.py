@@ -2,8 +2,10 @@
 """Sets up Orbax for checkpoints: manager, handlers and items."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 import datetime
+import itertools
 import json
 
 from etils import epath
@@ -18,6 +20,8 @@ from filax.checkpoint.best import BestCheckpoint
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.tree import flatten_tree
 from filax.parallel import agreement
+
+_LOOKERS = 32  # Threads that look at the steps of a run.
 
 
 def checkpoint_manager(
@@ -123,11 +127,10 @@ def complete_steps(folder: epath.Path) -> list[int]:
   """The steps in a folder of checkpoints, in order."""
   if not folder.exists():
     return []
-  steps = []
-  for path in folder.iterdir():
-    if path.name.isdigit() and _is_complete(path):
-      steps.append(int(path.name))
-  return sorted(steps)
+  paths = [path for path in folder.iterdir() if path.name.isdigit()]
+  with ThreadPoolExecutor(_LOOKERS) as pool:  # In a bucket, each look takes some 30 ms.
+    complete = list(pool.map(_is_complete, paths))
+  return sorted(int(path.name) for path in itertools.compress(paths, complete))
 
 
 def _is_complete(path: epath.Path) -> bool:
