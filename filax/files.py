@@ -209,7 +209,9 @@ def report_damage(path: str | os.PathLike, error: Exception) -> None:
   path = os.fspath(path)
   if isinstance(error, PermissionError):
     all_files = os.path.join(os.path.dirname(path), "*")
-    sentence = f"{path} cannot be read ({_reason(error)}): what such files keep is made anew."
+    sentence = (
+      f"{path} cannot be read ({_reason(error)}). All such files of its folder are made anew."
+    )
     _report(all_files, sentence)
     return
   reason = str(error)

@@ -51,17 +51,16 @@ def step_folder(path: epath.Path, name: str) -> epath.Path:
 
 
 def check_may_save(run: epath.PathLike) -> None:
-  """Raises SaveFailed if another user's run made the checkpoints.
+  """Raises SaveFailed if this user may not change the checkpoints.
 
-  A group may write the folder of the run, but not what is in it.
+  A group may be allowed to write the folder of the run, but not what another user put into it.
   """
   folder = epath.Path(run) / CHECKPOINTS
   if is_bucket(run) or not folder.exists() or os.access(folder, os.W_OK, effective_ids=True):
     return
   raise storage.SaveFailed(
-    f"--workdir {os.fspath(run)} was used by another user, and this one may not change its "
-    f"{CHECKPOINTS}. Let that user allow it (chmod -R g+w {os.fspath(run)}), or set another "
-    "--workdir."
+    f"--workdir {os.fspath(run)} has {CHECKPOINTS} that this user may not change. Let their owner "
+    f"allow it (chmod -R g+w {os.fspath(run)}), or set another --workdir."
   )
 
 

@@ -141,7 +141,7 @@ def test_checkpoints_that_another_user_made_are_named():
     (workdir / "checkpoints").mkdir()
     workdir.chmod(0o777)
     with interrupted.read_only_folder(workdir / "checkpoints"):
-      with pytest.raises(storage.SaveFailed, match="may not change its checkpoints"):
+      with pytest.raises(storage.SaveFailed, match="has checkpoints that this user may not change"):
         run_folder.check_may_save(workdir)
     run_folder.check_may_save(workdir)
 

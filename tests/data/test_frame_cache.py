@@ -336,7 +336,7 @@ def test_files_that_another_user_has_closed_cost_one_line(capsys, monkeypatch):
     with interrupted.read_only_folder(pathlib.Path(folder)):
       assert [files_lib.read_cache(path, bytes) for path in paths] == [None] * 3
   assert capsys.readouterr().err.splitlines() == [
-    f"{paths[0]} cannot be read (Permission denied): what such files keep is made anew."
+    f"{paths[0]} cannot be read (Permission denied). All such files of its folder are made anew."
   ]
 
 

@@ -184,7 +184,7 @@ class JudgeEndpoint:
 
 def _refused_settings(code: int, explanation: str) -> set[str]:
   """The settings of OPTIONAL that an error calls unsupported."""
-  if code != http.client.BAD_REQUEST or "nsupported" not in explanation:
+  if code != http.client.BAD_REQUEST or "unsupported" not in explanation.lower():
     return set()
   return {name for name in OPTIONAL if f"'{name}'" in explanation}
 
