@@ -209,10 +209,8 @@ def report_damage(path: str | os.PathLike, error: Exception) -> None:
   path = os.fspath(path)
   if isinstance(error, PermissionError):
     all_files = os.path.join(os.path.dirname(path), "*")
-    sentence = (
-      f"{path} cannot be read ({_reason(error)}). All such files of its folder are made anew."
-    )
-    _report(all_files, sentence)
+    reason = f"{path} cannot be read ({_reason(error)})."
+    _report(all_files, f"{reason} All such files of its folder are made anew.")
     return
   reason = str(error)
   if not isinstance(error, DamagedFile):
