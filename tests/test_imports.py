@@ -24,6 +24,8 @@ BASE = (
   "filax.user_cache",
   "filax.temporary_folder",
   "filax.progress",
+  "filax.chat_endpoint",
+  "filax.concurrent_calls",
 )
 MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models")
 
@@ -51,6 +53,8 @@ MAY = {
   "filax/compilation_cache.py": ("filax.files", "filax.host_limits", "filax.user_cache"),
   "filax/setting_kinds.py": (),
   "filax/progress.py": (),
+  "filax/chat_endpoint.py": (),
+  "filax/concurrent_calls.py": (),
   "filax/settings.py": ("filax.setting_kinds",),
   "filax/costs.py": (),
   "filax/shipped_configs.py": (),
@@ -101,6 +105,8 @@ MAY_NOT = {
   "filax/user_cache.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/temporary_folder.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/progress.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
+  "filax/chat_endpoint.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
+  "filax/concurrent_calls.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/setting_kinds.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/settings.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/shipped_configs.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),

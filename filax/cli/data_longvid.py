@@ -176,14 +176,14 @@ def _asker(args: argparse.Namespace) -> Any:
     from data_pipelines.synthesis.labels.local import in_batches
 
     return in_batches(_checkpoint_answers(args.model))
-  from data_pipelines.synthesis.labels.endpoint import ChatEndpoint
+  from data_pipelines.synthesis.labels.endpoint import LabelEndpoint
 
   if not args.url:
     raise ValueError("--events openai needs --url.")
   key = os.environ.get(args.key_env, "") if args.key_env else ""
   if args.key_env and not key:
     raise ValueError(f"--key-env: the environment variable {args.key_env} is empty.")
-  return ChatEndpoint(args.url, args.model, key, args.seed).ask_all
+  return LabelEndpoint(args.url, args.model, key, args.seed).ask_all
 
 
 def _checkpoint_name(checkpoint: str) -> str:

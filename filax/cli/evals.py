@@ -11,6 +11,9 @@ answers. The same command continues a run that was stopped.
   filax evals --checkpoint runs/stage4 --manifest questions.json --out runs/mine
       Questions of your own, in the format of the training data.
 
+Exit code 0: all was asked and scored; 1: some answers wait for a judge, and the same command scores
+them; 2: an error, or nothing could be scored.
+
 Further commands, each with --help: `filax evals compare`, `report`, `niah` and `worker`.
 """
 
@@ -60,8 +63,10 @@ def main(argv: Sequence[str]) -> int | None:
     process=args.process,
     frame_cache=args.frame_cache,
   )
-  _print_reports(reports if len(names) > 1 else {names[0]: reports}, args.json)
-  return None
+  by_name = reports if len(names) > 1 else {names[0]: reports}
+  waits = any(report["pending"] for report in by_name.values())
+  _print_reports(by_name, args.json)
+  return 1 if waits else None
 
 
 def _check_names(args: argparse.Namespace) -> None:
@@ -143,7 +148,12 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     default="",
     help="folder with the files of the benchmark, or with a folder for each benchmark",
   )
-  add("--protocol", default="", help="vcf, lmms-eval or official; default: depends on the model")
+  add(
+    "--protocol",
+    default="",
+    help="vcf, lmms-eval or official; with --manifest filax, f1, captions or judge; default: "
+    "depends on the model, or filax",
+  )
   add(
     "--manifest",
     action=options.Single,
@@ -217,7 +227,8 @@ def report_table(report: Mapping[str, Any]) -> str:
   lines.append(
     f"{report['videos']} videos, {len(report['bad_media'])} unreadable ({report['skipped']} "
     f"questions skipped), {len(report['bad_records'])} bad records, {report['unparsed']} answers "
-    f"not understood, {report['degenerate']} degenerate, {report['empty']} empty, "
+    f"not understood, {report['pending']} wait for a judge, {report['degenerate']} degenerate, "
+    f"{report['empty']} empty, "
     f"{report['seconds']['total']:.1f} s"
   )
   lines += report["bad_records"][:10]

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any, Self
 
-# decode: of reading threads; wait: for them; encode, prefill and generate: of the device.
+# decode: of reading threads; wait: for them; encode, prefill and generate: of the device. If a
+# judge was asked, its seconds are there as "judge", and not in the total.
 PHASES = ("decode", "wait", "encode", "prefill", "generate", "total")
 
 

@@ -19,8 +19,11 @@ def scored_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def mean_score(rows: Sequence[Row]) -> float | None:
-  """The mean score; None without scored rows."""
-  scored = scored_rows(rows)
+  """The mean score; None without scored rows.
+
+  Answers that wait for their score are left out.
+  """
+  scored = [row for row in scored_rows(rows) if not row.get("pending")]
   if not scored:
     return None
   return statistics.fmean(row["score"] for row in scored)
@@ -48,6 +51,15 @@ def all_scores(
   if protocol.macro:
     scores[metric.headline] = scores[MACRO]
   return scores
+
+
+def set_scores(protocol: NamedProtocol, rows: Sequence[Row]) -> dict[str, float]:
+  """Scores of all answers together, which are no averages."""
+  scored = scored_rows(rows)
+  if protocol.set_scores is None or not scored:
+    return {}
+  right_answers = [[row["expected"], *row.get("references", ())] for row in scored]
+  return protocol.set_scores([row["answer"] for row in scored], right_answers)
 
 
 def scores_by(

@@ -56,6 +56,8 @@ def _reasons_of_coverage(
     reasons.append(f"Only the first {result['limit']} questions were asked (--limit).")
   if result["skipped"]:
     reasons.append(f"{result['skipped']} questions were skipped.")
+  if result["pending"]:
+    reasons.append(f"{result['pending']} answers wait for their score.")
   if result["unscored"]:
     reasons.append(f"The publisher keeps the right answers of {result['unscored']} questions.")
   if result["bad_records"]:

@@ -39,6 +39,7 @@ class Example:
   turn: Turn  # The question as the benchmark states it, without options.
   answer: str = ""  # Words, or the letter of an option; "" if the publisher keeps it.
   media: tuple[Timeline, ...] = ()
+  references: tuple[str, ...] = ()  # Further right answers, for questions without options.
   options: tuple[str, ...] = ()  # Without their letters; empty for a free answer.
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # The record's columns.
   before: tuple[Turn, ...] = ()  # The record's own system turn.
@@ -98,6 +99,21 @@ class Metric(typing.Protocol):
     ...
 
 
+@typing.runtime_checkable
+class RemoteMetric(Metric, typing.Protocol):
+  """A metric that asks a server, when all answers are there.
+
+  Several threads call `score`. Answers whose score is `pending` are scored by the next run.
+  """
+
+  def answers_at_once(self) -> int:
+    """How many answers are scored at a time.
+
+    It is called before the first question, so that wrong settings are met early.
+    """
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class NamedProtocol:
   """How published numbers were made: prompt, extractor and averages."""
@@ -107,6 +123,8 @@ class NamedProtocol:
   version: str = ""  # The code that the protocol follows, e.g. "VideoChat-Flash 2f8e2f5".
   max_new_tokens: int | None = None  # None: config.infer's.
   frames: str = ""  # The frame rule of the published numbers in words, for the report.
+  # Answers and their right answers -> scores of the whole set, beside the averages.
+  set_scores: Callable[[Sequence[str], Sequence[Sequence[str]]], dict[str, float]] | None = None
   macro: bool = False  # Whether the main score is the mean over `Benchmark.macro`.
   note: str = ""  # For the report, e.g. "paper silent".
   # Other media than those of the example, e.g. single frames between lines of text.

@@ -33,6 +33,8 @@ def _figures(result: dict[str, Any]) -> list[Markup]:
     ("Degenerate", result["degenerate"], "symbols or repeats"),
     ("Bad media", len(result["bad_media"]), "missing or damaged"),
   ]
+  if result["pending"]:
+    figures.append(("Waiting", result["pending"], "start the command again to score them"))
   if result["unscored"]:
     figures.append(("Not scored", result["unscored"], "the publisher keeps the answer"))
   cards = []

@@ -13,6 +13,7 @@ import sys
 from data_pipelines.sample import Timeline
 from filax.checkpoint.best import parse_metric
 from filax.evals import averaging, questions, registry
+from filax.evals.comparable import OWN_PROTOCOL
 from filax.evals.kit import Benchmark, Example, Score, Source
 from filax.parallel import agreement
 
@@ -174,7 +175,7 @@ def questions_digest(examples: Sequence[Example]) -> str:
     names = []
     for timeline in example.media:
       names += [(os.path.basename(scene.media), scene.t0, scene.t1) for scene in timeline]
-    parts = (example.turn, example.answer, example.options, names)
+    parts = (example.turn, example.answer, example.references, example.options, names)
     digest.update(repr(parts).encode(errors="replace"))
   return digest.hexdigest()
 
@@ -207,10 +208,14 @@ def score_names(evaluation: PlannedEvaluation) -> list[str]:
   protocols = benchmark.protocols
   if evaluation.protocol:
     protocols = {evaluation.protocol: protocols[evaluation.protocol]}
+  elif evaluation.is_manifest:
+    protocols = {OWN_PROTOCOL: protocols[OWN_PROTOCOL]}
   one_score = Score(0.0, "A", iou=0.0, joint=False)
   names: dict[str, None] = {}
   for protocol in protocols.values():
     names |= dict.fromkeys(protocol.metric.average([one_score]))
+    if protocol.set_scores is not None:
+      names |= dict.fromkeys(protocol.set_scores(["a"], [["a"]]))
   if benchmark.macro:
     names |= dict.fromkeys((averaging.MICRO, averaging.MACRO))
   if evaluation.is_manifest:

@@ -80,6 +80,8 @@ def build_result(
   )
   if benchmark.chance is not None and result["unparsed"]:
     result["guess_bonus"] = guess_bonus(result["unparsed"], result["questions"], benchmark.chance)
+  if account.finished:
+    result["scores"] |= averaging.set_scores(protocol, rows)
   result["reasons"] = reasons_against(
     benchmark, evaluation.protocol_name, protocol, result, source.missing
   )
@@ -101,7 +103,8 @@ def _counts(evaluation: Evaluation, rows: Sequence[Row], account: Account) -> di
     videos=len(videos),
     skipped=len(account.skipped),
     unscored=len(rows) - len(averaging.scored_rows(rows)),
-    unparsed=sum(not row["parsed"] for row in rows),
+    unparsed=sum(not row["parsed"] and not row.get("pending") for row in rows),
+    pending=sum(bool(row.get("pending")) for row in rows),
     empty=flags.count(degenerate.EMPTY),
     degenerate=flags.count(degenerate.SYMBOLS) + flags.count(degenerate.REPEATS),
     missing=len(evaluation.missing),

@@ -31,6 +31,7 @@ OPTIONAL: dict[str, Any] = dict(  # Field -> its value where it is missing or nu
   videos=0,
   skipped=0,
   unparsed=0,
+  pending=0,
   empty=0,
   degenerate=0,
   unscored=0,

@@ -44,7 +44,8 @@ class Results:
   def scored(self) -> list[Row]:
     """The answers that count.
 
-    Their right answer is public, and they are not a control of a needle test.
+    Their right answer is public, they do not wait for their score, and they are not a control of a
+    needle test.
     """
     return list(filter(_counts, self.answers))
 
@@ -162,4 +163,5 @@ def _question_id(row: Row) -> str:
 
 
 def _counts(row: Row) -> bool:
-  return row["score"] is not None and not row.get("control")
+  is_scored = row["score"] is not None and not row.get("pending")
+  return is_scored and not row.get("control")

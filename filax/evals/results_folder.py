@@ -121,11 +121,7 @@ class ResultsFolder:
     self._file = self._stack.enter_context(open(path, "ab", buffering=0))
 
   def replace_rows(self, rows: Sequence[Row]) -> None:
-    """Writes all answers anew, for a process that is alone.
-
-    Their result is removed.
-    """
-    _remove(self.folder / RESULT)
+    """Writes all answers anew, when no other process answers."""
     self._write_answers(self.folder / ANSWERS, rows)
 
   def append(self, rows: Sequence[Row]) -> None:

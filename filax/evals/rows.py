@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from filax.evals.answering import GeneratedAnswer
-from filax.evals.kit import Benchmark, Example, NamedProtocol, Score
+from filax.evals.kit import Benchmark, Example, NamedProtocol, RemoteMetric, Score
 from filax.evals.metrics.degenerate import answer_flag
 
 Row = dict[str, Any]
@@ -17,7 +17,7 @@ DETAILS = tuple(
 )
 RESERVED = (
   *("id", "question", "answer", "expected", "score", "parsed", "choice", "flag", "media"),
-  *("seconds", *(field.name for field in DETAILS)),
+  *("references", "seconds", *(field.name for field in DETAILS)),
 )
 
 
@@ -25,11 +25,11 @@ def answer_row(benchmark: Benchmark, protocol: NamedProtocol, answer: GeneratedA
   """The row of an answer, scored.
 
   `score` is None if the publisher keeps the right answer. `seconds` is the length of the first
-  video, and so is `duration` unless the benchmark has a column of this name. Raises whatever the
-  metric raises for an answer or example that it cannot score.
+  video, and so is `duration` unless the benchmark has a column of this name. A RemoteMetric scores
+  the row later. Raises whatever the metric raises for an answer or example that it cannot score.
   """
   example = answer.question.example
-  score = protocol.metric.score(answer.text, example)
+  score = _first_score(protocol, answer.text, example)
   seconds = round(answer.question.duration, 3)
   first_medium = example.media[0][0].media if example.media else ""
   row: Row = dict(
@@ -46,9 +46,18 @@ def answer_row(benchmark: Benchmark, protocol: NamedProtocol, answer: GeneratedA
     duration=seconds,
     **_details(score),
   )
+  if example.references:
+    row["references"] = list(example.references)
   for column in report_columns(benchmark):
     row[column] = column_value(example, column)
   return row
+
+
+def _first_score(protocol: NamedProtocol, text: str, example: Example) -> Score:
+  """The score of a new answer; pending for a RemoteMetric."""
+  if not isinstance(protocol.metric, RemoteMetric):
+    return protocol.metric.score(text, example)
+  return Score(0.0, pending=has_right_answer(example))
 
 
 def score_pending(protocol: NamedProtocol, row: Row, example: Example) -> Row | None:

@@ -14,17 +14,17 @@ import sys
 import time
 from typing import Any
 
-from filax.evals import averaging, cost, questions, result
+from filax.evals import averaging, cost, pending, questions, result
 from filax.evals.account import Account
 from filax.evals.agreed_media import agreed_groups
 from filax.evals.asking import Asking
 from filax.evals.evaluation import Evaluation, prepare
-from filax.evals.options import ALONE, EvaluationOptions, Share
+from filax.evals.options import EvaluationOptions, Share
 from filax.evals.progress_line import EvaluationProgress
 from filax.evals.reading import AHEAD, MediaReader, frame_reader
 from filax.evals.result import NothingScored
 from filax.evals.results_folder import ResultsFolder
-from filax.evals.rows import Row, score_pending
+from filax.evals.rows import Row
 from filax.evals.submissions import every_row
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import also_of_pair
@@ -144,10 +144,6 @@ def run_evaluation(evaluation: Evaluation, out: str | os.PathLike = "") -> dict[
       folder = stack.enter_context(ResultsFolder(out, evaluation.share))
       folder.check_settings(evaluation.identity())
       rows = folder.read_rows()
-      scored = _score_pending(evaluation, rows)
-      if scored:
-        rows |= scored
-        folder.replace_rows(list(rows.values()))
       folder.open_answers()
     return _Run(evaluation, folder, rows).run()
 
@@ -166,13 +162,15 @@ class _Run:
     self.batch = _batch_rows(evaluation, count)
     self.start = time.perf_counter()
     self._written = self.start
-    self._progress = EvaluationProgress(count, self.start) if evaluation.options.progress else None
+    shows_progress = evaluation.options.progress and count > 0
+    self._progress = EvaluationProgress(count, self.start) if shows_progress else None
 
   def run(self) -> dict[str, Any]:
     """Asks, keeps and averages; returns the result with all answers."""
     before = self._result_before()
     if before is not None:
       return before | dict(answers=list(self.rows.values()))
+    pending.check_server(self.evaluation)
     if self._progress is not None:
       print(cost.estimate(self.evaluation, self.groups), file=sys.stderr, flush=True)
     asking = Asking(self.evaluation, self.account, self.batch)
@@ -197,8 +195,10 @@ class _Run:
     return self._finish()
 
   def _result_before(self) -> dict[str, Any] | None:
-    """The result of a run that has answered everything."""
+    """The result of a run that has answered and scored everything."""
     if self.folder is None or len(self.rows) < len(self.evaluation.examples):
+      return None
+    if pending.count_pending(self.rows):
       return None
     result = self.folder.read_result()
     return result if result is not None and result["finished"] else None
@@ -260,6 +260,7 @@ class _Run:
       self.rows = _rows_of(self.evaluation, self.folder.read_rows())
       self.folder.merge(list(self.rows.values()))
     self.account = Account.merged(accounts)
+    self._score_pending()
     final = self._result()
     rows = list(self.rows.values())
     if self.folder is not None:
@@ -276,6 +277,34 @@ class _Run:
     self.account.finished = False
     return self._result() | dict(answers=list(self.rows.values()))
 
+  def _score_pending(self) -> None:
+    """Scores the answers that wait for a server.
+
+    The scores are kept as they come.
+    """
+    if not pending.count_pending(self.rows):
+      return
+    self.account.finished = False
+    self._keep_scores()
+    start = time.perf_counter()
+    kept = start
+    try:
+      for row in pending.score_pending_rows(self.evaluation, self.rows):
+        self.rows[row["id"]] = row
+        if time.perf_counter() - kept > KEEP_SECONDS:
+          self._keep_scores()
+          kept = time.perf_counter()
+    finally:
+      self.account.seconds["judge"] = time.perf_counter() - start
+      self._keep_scores()
+    self.account.finished = True
+
+  def _keep_scores(self) -> None:
+    """Writes the scores so far; the result first, which has not finished."""
+    if self.folder is not None:
+      self.folder.write_result(self._result())
+      self.folder.replace_rows(list(self.rows.values()))
+
   def _print_progress(self, last: bool = False) -> None:
     if self._progress is None:
       return
@@ -285,21 +314,6 @@ class _Run:
       return averaging.mean_score(list(self.rows.values()))
 
     self._progress.count_answers(done, len(self.account.bad_media), accuracy, last)
-
-
-def _score_pending(evaluation: Evaluation, rows: Mapping[str, Row]) -> dict[str, Row]:
-  """Id -> row of answers that are scored only now.
-
-  One process alone scores them. What cannot be scored still is left out.
-  """
-  scored: dict[str, Row] = {}
-  if evaluation.share != ALONE:
-    return scored
-  for example in evaluation.examples:
-    row = score_pending(evaluation.protocol, rows.get(example.id, {}), example)
-    if row is not None:
-      scored[example.id] = row
-  return scored
 
 
 def _batch_rows(evaluation: Evaluation, count: int) -> int:

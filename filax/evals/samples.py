@@ -104,7 +104,7 @@ def odd_answers(results: Results) -> list[Markup]:
   unparsed = []
   degenerate = []
   for row in results.answers:
-    if not row["parsed"]:
+    if not row["parsed"] and not row.get("pending"):
       unparsed.append(row)
     if row.get("flag"):
       degenerate.append(row)

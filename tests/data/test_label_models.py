@@ -19,7 +19,7 @@ from data_pipelines.synthesis.labels.cache import (
   LabelModel,
   parse_labels,
 )
-from data_pipelines.synthesis.labels.endpoint import ChatEndpoint
+from data_pipelines.synthesis.labels.endpoint import LabelEndpoint
 from data_pipelines.synthesis.labels.local import in_batches
 from data_pipelines.synthesis.labels.rules import event_label, place_label, rule_labels
 
@@ -35,6 +35,7 @@ class LabelServer(http.server.ThreadingHTTPServer):
     self.failures = list(failures)
     self.requests = []
     self.delay = 0.0
+    self.refused = ()
 
   @property
   def url(self):
@@ -48,6 +49,10 @@ class LabelHandler(http.server.BaseHTTPRequestHandler):
     body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
     self.server.requests.append((time.monotonic(), self.path, dict(self.headers), body))
     time.sleep(self.server.delay)
+    for name in self.server.refused:
+      if name in body:
+        self.reply(400, f"Unsupported parameter: '{name}'.".encode())
+        return
     failure = self.server.failures.pop(0) if self.server.failures else None
     if isinstance(failure, int):
       self.reply(failure, b"{}", {"Retry-After": "0.3"} if failure == 429 else {})
@@ -93,7 +98,7 @@ def serving(failures=()):
 
 
 def endpoint(server, **settings):
-  return ChatEndpoint(server.url, "toy", KEY, first_wait=0.01, **settings)
+  return LabelEndpoint(server.url, "toy", KEY, first_wait=0.01, **settings)
 
 
 def labels_of(server, tmp_path, texts=TEXTS, **settings):
@@ -149,11 +154,11 @@ def test_a_slow_answer_is_tried_again(tmp_path):
 
 
 def test_a_server_that_fails_for_good_ends_the_run(tmp_path):
-  with serving([500] * 6) as server, pytest.raises(ValueError, match=r"6 tries.*status 500"):
+  with serving([500] * 6) as server, pytest.raises(ValueError, match=r"6 tries.*HTTP 500"):
     labels_of(server, tmp_path, TEXTS[:1])
 
 
-@pytest.mark.parametrize(("status", "words"), [(401, "--key-env"), (404, "--url or --model")])
+@pytest.mark.parametrize(("status", "words"), [(401, "--key-env"), (404, "--url, --model")])
 def test_a_wrong_key_or_address_ends_the_run_at_once(tmp_path, status, words):
   with serving([status]) as server:
     with pytest.raises(ValueError, match=words) as caught:
@@ -176,6 +181,15 @@ def test_an_answer_that_was_cut_off_is_not_used(tmp_path):
     labels, labeller = labels_of(server, tmp_path, TEXTS[:1])
   assert labels == rule_labels(TEXTS[:1], "event")
   assert labeller.fallbacks == 1
+
+
+def test_a_setting_that_the_model_refuses_is_left_out(tmp_path):
+  with serving() as server:
+    server.refused = ("max_tokens", "response_format")
+    labels, _ = labels_of(server, tmp_path)
+    _, _, _, body = server.requests[-1]
+  assert labels == EXPECTED
+  assert sorted(body) == ["max_completion_tokens", "messages", "model", "seed", "temperature"]
 
 
 def test_what_is_in_the_cache_is_not_asked(tmp_path):
@@ -209,7 +223,7 @@ def test_cache_only_names_what_is_missing(tmp_path):
 
 def test_answers_before_a_failure_are_kept(tmp_path):
   with serving([None, None] + [500] * 100) as server:
-    with pytest.raises(ValueError, match="in the cache"):
+    with pytest.raises(ValueError, match="asks only what is left"):
       labels_of(server, tmp_path)
     asked = len(server.requests)
     server.failures = []
@@ -231,9 +245,9 @@ def test_a_killed_run_goes_on_with_its_cache(tmp_path):
   program = f"""
 import sys
 from data_pipelines.synthesis.labels.cache import *
-from data_pipelines.synthesis.labels.endpoint import ChatEndpoint
+from data_pipelines.synthesis.labels.endpoint import LabelEndpoint
 texts = [f"A man chops {{number}} onions." for number in range(400)]
-model = LabelModel("openai", "toy", ChatEndpoint(sys.argv[1], "toy").ask_all)
+model = LabelModel("openai", "toy", LabelEndpoint(sys.argv[1], "toy").ask_all)
 CachedLabels(model, AnswerCache({str(tmp_path / "cache.sqlite")!r}))(texts, "event")
 """
   with serving() as server:

@@ -188,6 +188,31 @@ def test_the_same_command_asks_an_unreachable_judge_again(session, data, tmp_pat
   assert rows(report) == kept(tmp_path) and "pending" not in report["answers"][0]
 
 
+def test_scores_before_a_stop_are_kept(session, data, tmp_path, monkeypatch):
+  class Judge(JudgedAnswer):
+    def answers_at_once(self):
+      return 1
+
+    def score(self, text, example):
+      judged.append(example.id)
+      if len(judged) == 3:
+        raise KeyboardInterrupt
+      return Score(1.0, "yes")
+
+  judged = []
+  protocols = {"official": dataclasses.replace(small.PROTOCOLS[PROTOCOL], metric=Judge())}
+  benchmark = small.benchmark(protocols=protocols)
+  monkeypatch.setattr("filax.evals.evaluation.find_benchmark", lambda name: benchmark)
+  with pytest.raises(KeyboardInterrupt):
+    ask(session, data, tmp_path)
+  assert not json.loads((tmp_path / "result.json").read_text())["finished"]
+  order = [row["id"] for row in read_answers(tmp_path / "answers.jsonl")[0]]
+  report = ask(session, data, tmp_path)
+  assert len(judged) == len(order) + 1 and len(set(judged)) == len(order)
+  assert report["finished"] and report["accuracy"] == 1.0 and report["pending"] == 0
+  assert [row["id"] for row in read_answers(tmp_path / "answers.jsonl")[0]] == order
+
+
 def test_shares_are_merged_by_the_last_one(session, data, expected, tmp_path):
   first = ask(session, data, tmp_path, process=(0, 2))
   assert not first["finished"] and not (tmp_path / "result.json").exists()

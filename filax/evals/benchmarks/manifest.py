@@ -3,7 +3,13 @@
 
 Every question of a conversation is asked separately. The report gives accuracy by `kind`. With
 `options` (a list of texts) the answer is the letter of an option, its text, or both ("B. a kite").
-Without options, answers are compared after case, punctuation, articles and spaces are normalised.
+Several right answers may be listed (filax/evals/accepted_answers.py); the best one counts. The
+protocols differ in how answers without options are scored:
+
+  filax     equal words, after case, punctuation, articles and spaces are normalised
+  f1        the share of common words
+  captions  ROUGE-L, and BLEU-4 and CIDEr-D of all captions
+  judge     a language model compares answers (filax/evals/metrics/judge.py)
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,8 +22,12 @@ from data_pipelines.manifest.options import lists_options
 from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError
 from data_pipelines.sample import Sample
 from filax.evals import kit
-from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
+from filax.evals.accepted_answers import split_accepted
+from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, Score, ShownMedia, Source
+from filax.evals.metrics.captions import CaptionOverlap, caption_scores
 from filax.evals.metrics.exact import ExactMatch, right_letter
+from filax.evals.metrics.judge import JudgedAnswer
+from filax.evals.metrics.open_answers import OpenAnswer
 from filax.evals.metrics.options import LETTERS, unlettered
 
 
@@ -45,6 +55,7 @@ def record_examples(record: Any, origin: str, root: str, report: ManifestReport)
 
   Raises RecordError with the reason if it breaks the format.
   """
+  record, references = split_accepted(record)
   sample = llava.parse_record(record, origin, root, report)
   texts = _option_texts(record)
   try:
@@ -55,7 +66,11 @@ def record_examples(record: Any, origin: str, root: str, report: ManifestReport)
         right_letter(example)
   except ValueError as error:
     raise RecordError(str(error)) from None
-  return questions
+  if not references:
+    return questions
+  if options or len(questions) != 1:
+    raise RecordError("has several right answers, and options or several questions")
+  return [dataclasses.replace(questions[0], references=references)]
 
 
 def _option_texts(record: Mapping[str, Any]) -> list[str] | tuple[str, ...]:
@@ -110,7 +125,36 @@ def question_prompt(example: Example, shown: ShownMedia) -> Prompt:
   return Prompt((*example.before, turn))
 
 
+def check_free(example: Example) -> Example:
+  """The example.
+
+  Raises ValueError if it has options, which words are not compared with.
+  """
+  if example.options:
+    raise ValueError(
+      f"The question {example.id} has options. Score it by --protocol filax or judge: the others "
+      "compare words."
+    )
+  return example
+
+
+class JudgedUnlessOptions(JudgedAnswer):
+  """The judge's verdict; letters of options need none."""
+
+  def score(self, text: str, example: Example) -> Score:
+    """1 for the right option, or if the judge says yes."""
+    if example.options:
+      return ExactMatch().score(text, example)
+    return super().score(text, example)
+
+
 FILAX = NamedProtocol(prompt=question_prompt, metric=ExactMatch())
+F1 = NamedProtocol(prompt=question_prompt, metric=OpenAnswer(), arrange=check_free)
+CAPTIONS = NamedProtocol(
+  prompt=question_prompt, metric=CaptionOverlap(), arrange=check_free, set_scores=caption_scores
+)
+JUDGE = NamedProtocol(prompt=question_prompt, metric=JudgedUnlessOptions())
+PROTOCOLS = dict(filax=FILAX, f1=F1, captions=CAPTIONS, judge=JUDGE)
 BENCHMARKS = dict(
-  manifest=Benchmark(read_examples=read_examples, protocols=dict(filax=FILAX), by=("kind",))
+  manifest=Benchmark(read_examples=read_examples, protocols=PROTOCOLS, by=("kind",))
 )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from filax.evals.kit import Example, Score
 from filax.evals.metrics import letters, options
+from filax.evals.metrics.open_answers import right_answers
 from filax.evals.metrics.plain_text import normalised
 
 
@@ -36,9 +37,10 @@ def free_answer(text: str) -> str | None:
 
 
 def exact_match(answer: str, example: Example) -> float:
-  """1 if the parsed answer is the right one."""
-  right = right_letter(example) if example.options else normalised(example.answer)
-  return float(answer == right)
+  """1 if the parsed answer is a right one."""
+  if example.options:
+    return float(answer == right_letter(example))
+  return float(answer in map(normalised, right_answers(example)))
 
 
 def right_letter(example: Example) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An OpenAI-compatible endpoint that is asked each thing once.
+"""A judge behind an OpenAI-compatible endpoint, which is asked each thing once.
 
 Replies are kept in a file, so that the same command after a stop asks only what is new. Several
 processes may share the file.
@@ -7,64 +7,30 @@ processes may share the file.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import email.message
 import hashlib
-import http.client
 import json
 import os
 import sys
-import time
-from typing import Any
-import urllib.error
-import urllib.parse
-import urllib.request
+import threading
+
+from filax.chat_endpoint import IN_FLIGHT, ChatEndpoint, Knobs
 
 URL = "FILAX_JUDGE_URL"
 MODEL = "FILAX_JUDGE_MODEL"
 KEY = "FILAX_JUDGE_KEY"
 CACHE = "FILAX_JUDGE_CACHE"
-OPTIONAL = ("max_tokens", "temperature")  # Settings that newer models of OpenAI refuse.
-BUSY = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP codes that are worth another try.
-MOST_BYTES = 1 << 20  # The largest reply that is read.
-MOST_CHARACTERS = 300  # Of an error's body that are shown.
-LONGEST_PAUSE = 60.0  # Seconds.
+AT_ONCE = "FILAX_JUDGE_IN_FLIGHT"
+KNOBS = Knobs("judge", URL, MODEL, KEY)
 
 Messages = Sequence[Mapping[str, str]]
 
 
-class JudgeUnreachable(ValueError):
-  """The endpoint gives no reply.
-
-  The message says why, and which setting to look at.
-  """
-
-
-class _Busy(Exception):
-  """A failure that may pass."""
-
-  def __init__(self, reason: str, pause: float = 0.0):
-    super().__init__(reason)
-    self.pause = pause  # Seconds that the endpoint asks to wait.
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-  """Refuses redirects: the key belongs to one host."""
-
-  def redirect_request(self, req, fp, code, msg, headers, newurl):
-    return None
-
-
-def _is_loopback(host: str) -> bool:
-  """Whether a host is this machine."""
-  return host in ("localhost", "::1") or host.startswith("127.")
-
-
 @dataclasses.dataclass
 class JudgeEndpoint:
-  """A model behind `url` + "/chat/completions".
+  """A model that judges, behind `url` + "/chat/completions".
 
-  `cache` is the file of its replies, "" for none. A failing request is tried `tries` times, with
-  pauses that double from `pause` seconds. Raises ValueError for an invalid URL.
+  `cache` is the file of its replies, "" for none; `in_flight` answers are judged at a time. The
+  other settings are those of ChatEndpoint. Raises ValueError for an invalid setting.
   """
 
   url: str  # E.g. "https://host/v1".
@@ -73,53 +39,56 @@ class JudgeEndpoint:
   cache: str = ""
   tries: int = 5
   pause: float = 1.0
-  timeout: float = 60.0
+  timeout: float = 300.0
   max_tokens: int = 2048  # Room for the thoughts of a model that thinks.
+  in_flight: int = IN_FLIGHT
 
   def __post_init__(self):
-    address = urllib.parse.urlsplit(self.url)
-    if address.scheme not in ("http", "https") or not address.netloc:
-      raise ValueError(f"The judge's URL {self.url!r} is none. Set {URL} to https://HOST/v1.")
-    if not self.model:
-      raise ValueError(f"The judge has no model. Set {MODEL} to one that {self.url} serves.")
-    self.key = self.key.strip()
-    if not self.key.isascii() or not self.key.isprintable():
-      raise ValueError(f"The judge's key holds characters that no key has. Set {KEY} again.")
+    if self.in_flight < 1:
+      raise ValueError(f"The judge is asked {self.in_flight} answers at a time. Set {AT_ONCE}.")
+    self._chat = ChatEndpoint(
+      self.url, self.model, self.key, KNOBS, self.tries, self.pause, self.timeout
+    )
     self._replies = _read_cache(self.cache)
-    self._refused: set[str] = set()  # Of OPTIONAL.
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-    if _is_loopback(address.hostname or ""):
-      handlers.append(urllib.request.ProxyHandler({}))  # None: a proxy has its own localhost.
-    self._opener = urllib.request.build_opener(*handlers)
+    self._lock = threading.Lock()  # Of the cache.
 
   @classmethod
   def from_environment(cls) -> "JudgeEndpoint":
-    """The endpoint of FILAX_JUDGE_URL, _MODEL, _KEY and _CACHE.
+    """The endpoint of FILAX_JUDGE_URL, _MODEL, _KEY, _CACHE and _IN_FLIGHT.
 
     Raises ValueError without a URL or a model.
     """
     environment = os.environ
+    in_flight = environment.get(AT_ONCE, "").strip() or str(IN_FLIGHT)
+    if not in_flight.isdecimal():
+      raise ValueError(f"{AT_ONCE}={in_flight!r} is not a number. Set it to 1 or more.")
     return cls(
       environment.get(URL, ""),
       environment.get(MODEL, ""),
       environment.get(KEY, ""),
       environment.get(CACHE, ""),
+      in_flight=int(in_flight),
     )
+
+  @property
+  def replies(self) -> int:
+    """How many requests were answered so far."""
+    return self._chat.replies
 
   def ask(self, messages: Messages) -> str:
     """The reply to messages, from the cache where it has one.
 
-    Raises JudgeUnreachable.
+    Raises filax.chat_endpoint.EndpointError.
     """
-    body = dict(
-      model=self.model, messages=list(messages), temperature=0, max_tokens=self.max_tokens
-    )
-    content = json.dumps([self.url, body], sort_keys=True)
+    body = dict(messages=list(messages), temperature=0, max_tokens=self.max_tokens)
+    content = json.dumps([self.url, dict(body, model=self.model)], sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()
     if digest not in self._replies:
-      reply = self._request(body)
-      self._replies[digest] = reply
-      self._keep_reply(digest, reply)
+      reply = self._chat.complete(body).text
+      with self._lock:
+        self._replies[digest] = reply
+        if reply:
+          self._keep_reply(digest, reply)
     return self._replies[digest]
 
   def _keep_reply(self, digest: str, reply: str) -> None:
@@ -131,92 +100,6 @@ class JudgeEndpoint:
     except OSError as error:
       print(f"The judge's replies are not kept: {error}. Set {CACHE}.", file=sys.stderr, flush=True)
       self.cache = ""
-
-  def _request(self, body: Mapping[str, Any]) -> str:
-    """The reply to a request, after as many tries as it takes."""
-    pause = self.pause
-    for attempt in range(1, self.tries + 1):
-      try:
-        return self._try_request(body)
-      except _Busy as error:
-        if attempt == self.tries:
-          raise JudgeUnreachable(
-            f"The judge at {self.url} gives no reply after {self.tries} tries: {error}. Start it, "
-            f"or set {URL}; the same command then asks only what is left."
-          ) from None
-        time.sleep(min(max(pause, error.pause), LONGEST_PAUSE))
-        pause *= 2
-    raise AssertionError("unreachable")
-
-  def _try_request(self, body: Mapping[str, Any]) -> str:
-    """One request. Raises _Busy if another try may help."""
-    headers = {"Content-Type": "application/json"}
-    if self.key:
-      headers["Authorization"] = f"Bearer {self.key}"
-    content = json.dumps(self._accepted(body)).encode()
-    request = urllib.request.Request(self.url.rstrip("/") + "/chat/completions", content, headers)
-    try:
-      with self._opener.open(request, timeout=self.timeout) as response:
-        return _reply_text(response.read(MOST_BYTES))
-    except urllib.error.HTTPError as error:
-      explanation = _explanation(error, self.key)
-      refused = _refused_settings(error.code, explanation) - self._refused
-      if refused:
-        self._refused |= refused
-        return self._try_request(body)
-      reason = f"HTTP {error.code} {error.reason}{explanation}"
-      if error.code in BUSY:
-        raise _Busy(reason, _asked_pause(error.headers)) from None
-      raise JudgeUnreachable(
-        f"The judge at {self.url} refuses {self.model!r}: {reason}. Check {URL}, {MODEL} and {KEY}."
-      ) from None
-    except (OSError, http.client.HTTPException) as error:
-      reason = str(getattr(error, "reason", "") or error or type(error).__name__)
-      raise _Busy(reason) from None
-
-  def _accepted(self, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body without the settings that the model has refused."""
-    accepted = {name: value for name, value in body.items() if name not in self._refused}
-    if "max_tokens" in self._refused:
-      accepted["max_completion_tokens"] = body["max_tokens"]
-    return accepted
-
-
-def _refused_settings(code: int, explanation: str) -> set[str]:
-  """The settings of OPTIONAL that an error calls unsupported."""
-  if code != http.client.BAD_REQUEST or "unsupported" not in explanation.lower():
-    return set()
-  return {name for name in OPTIONAL if f"'{name}'" in explanation}
-
-
-def _reply_text(content: bytes) -> str:
-  """The text of a reply. Raises _Busy for another format."""
-  try:
-    text = json.loads(content)["choices"][0]["message"]["content"]
-  except (ValueError, LookupError, TypeError):
-    raise _Busy("its reply is not a chat completion") from None
-  if not isinstance(text, str):
-    raise _Busy("its reply has no text")
-  return text
-
-
-def _explanation(error: urllib.error.HTTPError, key: str) -> str:
-  """The first words of an error's body, in brackets, without the key."""
-  try:
-    words = error.read(MOST_BYTES).decode(errors="replace").split()
-  except (OSError, http.client.HTTPException):
-    return ""
-  text = " ".join(words)
-  if key:
-    text = text.replace(key, "…")
-  text = text[:MOST_CHARACTERS]
-  return f" ({text})" if text else ""
-
-
-def _asked_pause(headers: email.message.Message) -> float:
-  """The seconds of Retry-After; 0 without it, or for a date."""
-  value = headers.get("Retry-After", "")
-  return float(value) if value.isdecimal() else 0.0
 
 
 def _read_cache(path: str) -> dict[str, str]:

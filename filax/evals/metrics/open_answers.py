@@ -49,16 +49,17 @@ class OpenAnswer:
 
 
 def right_answers(example: Example, references: str = "") -> list[str]:
-  """The right answer and those of the column `references`.
+  """The right answer, its references, and those of the column `references`.
 
   The column holds a text or a list.
   """
+  answers = [example.answer, *example.references]
   further = example.fields.get(references) if references else None
   if further is None:
-    return [example.answer]
+    return answers
   if isinstance(further, str):
-    return [example.answer, further]
-  return [example.answer, *further]
+    return [*answers, further]
+  return [*answers, *further]
 
 
 def word_f1(words: Sequence[str], right_words: Sequence[str]) -> float:

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A judge behind an endpoint: a real HTTP server of this machine replies."""
 
+import dataclasses
+import email.utils
 import http.server
 import json
 import threading
+import time
 
 import pytest
 from question_examples import question_example
 
-from filax.evals.metrics.judge import JudgedAnswer, judge_messages
-from filax.evals.metrics.judge_endpoint import JudgeEndpoint, JudgeUnreachable
+from filax.chat_endpoint import EndpointError
+from filax.concurrent_calls import concurrent_calls
+from filax.evals.metrics.judge import MOST_REFUSALS, JudgedAnswer, judge_messages
+from filax.evals.metrics.judge_endpoint import JudgeEndpoint
 
 EXAMPLE = question_example("on the table", text="Where is the cup?")
 
@@ -17,12 +22,23 @@ EXAMPLE = question_example("on the table", text="Where is the cup?")
 class JudgeServer(http.server.ThreadingHTTPServer):
   """Says yes to answers with "table"; `failures` are codes of the first replies."""
 
+  request_queue_size = 64
+
   def __init__(self):
     super().__init__(("127.0.0.1", 0), JudgeHandler)
     self.requests = []
     self.failures = []
     self.refused = ()  # Settings that the model does not take.
     self.reply = None
+    self.delay = 0.0
+    self.retry_after = ""
+    self.unwanted = None  # A text with it is refused,
+    self.breaking = None  # and this one breaks the endpoint.
+    self.most_allowed = 1000  # More requests at a time are too many.
+    self.at_once = 0
+    self.most_at_once = 0
+    self.too_many = 0
+    self.lock = threading.Lock()
 
   @property
   def url(self):
@@ -31,17 +47,40 @@ class JudgeServer(http.server.ThreadingHTTPServer):
 
 class JudgeHandler(http.server.BaseHTTPRequestHandler):
   def do_POST(self):
+    server = self.server
+    with server.lock:
+      server.at_once += 1
+      server.most_at_once = max(server.most_at_once, server.at_once)
+      is_too_many = server.at_once > server.most_allowed
+      server.too_many += is_too_many
+    try:
+      time.sleep(0 if is_too_many else server.delay)
+      self.answer(is_too_many)
+    finally:
+      with server.lock:
+        server.at_once -= 1
+
+  def answer(self, is_too_many):
     body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
     self.server.requests.append((self.path, dict(self.headers), body))
     if self.server.failures:
       self.fail(self.server.failures.pop(0), f"{self.headers.get('Authorization')} has no quota")
       return
+    text = body["messages"][1]["content"].split("===== ANSWER")[-1]
+    if is_too_many:
+      self.fail(429, "Too many requests.")
+      return
+    if self.server.breaking is not None and self.server.breaking in text:
+      self.fail(500, "It broke.")
+      return
+    if self.server.unwanted is not None and self.server.unwanted in text:
+      self.fail(400, "The text is filtered.")
+      return
     for name in self.server.refused:
       if name in body:
         self.fail(400, f"Unsupported parameter: '{name}' is not supported with this model.")
         return
-    answer = body["messages"][1]["content"].split("===== ANSWER")[1]
-    verdict = "Yes." if "table" in answer else "no"
+    verdict = "Yes." if "table" in text else "no"
     content = json.dumps(dict(choices=[dict(message=dict(content=verdict))])).encode()
     content = content if self.server.reply is None else self.server.reply
     self.send_response(200)
@@ -52,6 +91,8 @@ class JudgeHandler(http.server.BaseHTTPRequestHandler):
   def fail(self, code, reason):
     self.send_response(code)
     self.send_header("Location", "http://127.0.0.1:9/v1")
+    if self.server.retry_after:
+      self.send_header("Retry-After", self.server.retry_after)
     self.send_header("Content-Length", str(len(reason)))
     self.end_headers()
     self.wfile.write(reason.encode())
@@ -140,20 +181,20 @@ def test_a_busy_endpoint_is_tried_again(server, code):
 
 def test_too_many_failures_are_one_sentence(server):
   server.failures = [503] * 3
-  with pytest.raises(JudgeUnreachable, match=r"no reply after 3 tries: HTTP 503.*FILAX_JUDGE_URL"):
+  with pytest.raises(EndpointError, match=r"no reply after 3 tries: HTTP 503.*FILAX_JUDGE_URL"):
     endpoint(server.url).ask(judge_messages("a", "b", "c"))
 
 
 def test_a_refusal_is_not_tried_again(server):
   server.failures = [401]
-  with pytest.raises(JudgeUnreachable, match=r"refuses 'judge-7b': HTTP 401.*FILAX_JUDGE_KEY"):
+  with pytest.raises(EndpointError, match=r"refuses 'judge-7b': HTTP 401.*FILAX_JUDGE_KEY"):
     endpoint(server.url, key="secret").ask(judge_messages("a", "b", "c"))
   assert len(server.requests) == 1
 
 
 def test_a_refusal_gives_the_reason_without_the_key(server):
   server.failures = [400]
-  with pytest.raises(JudgeUnreachable, match=r"HTTP 400 Bad Request \(Bearer … has no quota\)"):
+  with pytest.raises(EndpointError, match=r"HTTP 400 Bad Request \(Bearer … has no quota\)"):
     endpoint(server.url, key="secret").ask(judge_messages("a", "b", "c"))
 
 
@@ -168,14 +209,14 @@ def test_settings_that_a_model_refuses_are_left_out(server):
 
 def test_the_key_follows_no_redirect(server):
   server.failures = [302]
-  with pytest.raises(JudgeUnreachable, match="HTTP 302"):
+  with pytest.raises(EndpointError, match="HTTP 302"):
     endpoint(server.url, key="secret").ask(judge_messages("a", "b", "c"))
 
 
 @pytest.mark.parametrize("reply", [b"<html>", b"[]", b'{"choices": []}', b"{}", b"\xff"])
 def test_another_format_is_named(server, reply):
   server.reply = reply
-  with pytest.raises(JudgeUnreachable, match="not a chat completion"):
+  with pytest.raises(EndpointError, match="not a chat completion"):
     endpoint(server.url).ask(judge_messages("a", "b", "c"))
 
 
@@ -264,3 +305,93 @@ def test_a_key_is_never_shown():
     endpoint("http://host/v1", key="sec\nret")
   assert "ret" not in str(error.value)
   assert "secret" not in repr(endpoint("http://host/v1", key="secret"))
+
+
+def many(metric, texts, at_once):
+  """The scores of texts, judged several at a time."""
+  scores = dict(concurrent_calls(lambda text: metric.score(text, EXAMPLE), texts, at_once))
+  return [scores[number] for number in range(len(texts))]
+
+
+def test_answers_are_judged_at_the_same_time(server):
+  server.delay = 0.1
+  metric = JudgedAnswer(endpoint(server.url))
+  assert metric.answers_at_once() == 16
+  texts = [f"table {number}" if number % 3 else f"chair {number}" for number in range(64)]
+  start = time.monotonic()
+  scores = many(metric, texts, metric.answers_at_once())
+  assert time.monotonic() - start < 3.0  # 6.4 one after the other.
+  assert [score.value for score in scores] == [float(number % 3 > 0) for number in range(64)]
+  assert 8 <= server.most_at_once <= 16
+
+
+def test_too_many_requests_do_not_count_while_others_are_answered(server):
+  server.delay = 0.02
+  server.most_allowed = 2
+  scores = many(
+    JudgedAnswer(endpoint(server.url, pause=0.01)), [f"table {n}" for n in range(40)], 8
+  )
+  assert sum(score.value for score in scores) == 40
+  assert server.too_many > 3
+
+
+def test_retry_after_is_a_number_or_a_date(server):
+  soon = email.utils.formatdate(time.time() + 2, usegmt=True)
+  for value, least in (("0.3", 0.3), (soon, 0.5)):
+    server.failures = [429]
+    server.retry_after = value
+    start = time.monotonic()
+    endpoint(server.url).ask(judge_messages("a", "b", f"c{value}"))
+    assert time.monotonic() - start >= least
+
+
+def test_a_refused_text_does_not_stop_the_others(server, capsys):
+  server.unwanted = "blood"
+  texts = ["table 0", "blood", "table 1", "more blood", "table 2"]
+  metric = JudgedAnswer(endpoint(server.url))
+  scores = [metric.score(text, EXAMPLE) for text in texts]
+  assert [score.pending for score in scores] == [False, True, False, True, False]
+  assert "refuses a text: HTTP 400" in capsys.readouterr().err
+
+
+def test_an_endpoint_that_refuses_every_text_is_asked_no_more(server, capsys):
+  server.unwanted = ""
+  metric = JudgedAnswer(endpoint(server.url))
+  scores = [metric.score(f"table {number}", EXAMPLE) for number in range(100)]
+  assert all(score.pending for score in scores)
+  assert len(server.requests) == MOST_REFUSALS
+  assert "refuses every text" in capsys.readouterr().err
+
+
+def test_one_text_that_breaks_the_endpoint_does_not_stop_the_others(server):
+  server.breaking = "blood"
+  server.delay = 0.01
+  texts = ["blood", *(f"table {number}" for number in range(30))]
+  scores = many(JudgedAnswer(endpoint(server.url, pause=0.01)), texts, 4)
+  assert [score.pending for score in scores] == [True] + 30 * [False]
+
+
+def test_threads_leave_out_a_refused_setting_together(server):
+  server.refused = ("max_tokens",)
+  server.delay = 0.05
+  scores = many(JudgedAnswer(endpoint(server.url)), [f"table {n}" for n in range(16)], 16)
+  assert sum(score.value for score in scores) == 16
+
+
+def test_the_judge_sees_all_right_answers(server):
+  example = dataclasses.replace(EXAMPLE, references=("upon the desk", "on the table"))
+  JudgedAnswer(endpoint(server.url)).score("a table", example)
+  _, _, body = server.requests[0]
+  text = body["messages"][1]["content"]
+  assert "Any of these:\n- on the table\n- upon the desk\n=====" in text
+
+
+def test_the_number_of_requests_at_a_time_is_a_setting(server, monkeypatch):
+  monkeypatch.setenv("FILAX_JUDGE_URL", server.url)
+  monkeypatch.setenv("FILAX_JUDGE_MODEL", "judge-7b")
+  monkeypatch.setenv("FILAX_JUDGE_IN_FLIGHT", "40")
+  assert JudgedAnswer().answers_at_once() == 40
+  for value in ("0", "many"):
+    monkeypatch.setenv("FILAX_JUDGE_IN_FLIGHT", value)
+    with pytest.raises(ValueError, match="FILAX_JUDGE_IN_FLIGHT"):
+      JudgeEndpoint.from_environment()
