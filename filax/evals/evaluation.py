@@ -64,10 +64,9 @@ def prepare(
 
   Raises ValueError, in one sentence, if the questions cannot be asked.
   """
-  name, benchmark, path = _find_questions(manifest_or_benchmark, options)
+  name, benchmark, source = _find_questions(manifest_or_benchmark, options)
   rows.report_columns(benchmark)
   protocol_name, protocol = find_protocol(benchmark, options.protocol, protocol_family(loaded))
-  source = Source(path, options.root, options.allow_missing)
   examples = questions.read_questions(benchmark, source, options.limit)
   if protocol.arrange is not None:
     examples = list(map(protocol.arrange, examples))
@@ -75,7 +74,7 @@ def prepare(
   if protocol.files is not None:
     missing += questions.missing_files(examples, protocol.files)
   if not options.allow_missing:
-    questions.check_missing(missing, len(examples), options.root or path)
+    questions.check_missing(missing, len(examples), source.root or source.data)
   loaded = with_frames(loaded, benchmark, options)
   new_tokens = options.max_new_tokens
   if new_tokens is None:
@@ -106,13 +105,18 @@ def prepare(
 
 def _find_questions(
   manifest_or_benchmark: str | os.PathLike, options: EvaluationOptions
-) -> tuple[str, Benchmark, str]:
-  """(name, benchmark, path of its data) of a name or path."""
+) -> tuple[str, Benchmark, Source]:
+  """(name, benchmark, its files) of a name or path."""
   name = os.fspath(manifest_or_benchmark)
   if is_benchmark(name):
-    return name, find_benchmark(name), questions.data_folder(options.data, name)
-  path = check_manifest(name)
-  return MANIFEST, find_benchmark(MANIFEST), path
+    benchmark = find_benchmark(name)
+    source = questions.benchmark_source(options.data, name, benchmark, options.root)
+  else:
+    benchmark = find_benchmark(MANIFEST)
+    source = Source(check_manifest(name), options.root)
+    name = MANIFEST
+  source.allow_missing = options.allow_missing
+  return name, benchmark, source
 
 
 def protocol_family(loaded: LoadedModel) -> str:

@@ -107,7 +107,8 @@ def read_examples(evaluation: PlannedEvaluation) -> list[Example]:
     if evaluation.is_manifest:
       source = Source(registry.check_manifest(evaluation.source), evaluation.data)
     else:
-      source = Source(questions.data_folder(evaluation.data, evaluation.source))
+      benchmark = evaluation.benchmark
+      source = questions.benchmark_source(evaluation.data, evaluation.source, benchmark)
     return questions.read_questions(evaluation.benchmark, source, limit)
   except (ValueError, OSError) as error:
     raise ValueError(f"config.evals with {evaluation.source!r}: {error}") from error

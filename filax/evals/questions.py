@@ -5,18 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import itertools
 import os
-import pathlib
-import re
 
 from data_pipelines.media import array_record, packed, remote
 from data_pipelines.media import open as media_lib
+from filax.evals.archives import unpacking_hint
+from filax.evals.hub_cache import find_snapshot
 from filax.evals.kit import Benchmark, Example, Source
 from filax.evals.options import Share
 
 Group = list[Example]  # Questions about the same media.
-
-ARCHIVE_FOLDERS = 3  # Folders above a missing medium that are searched for archives.
-_ARCHIVE = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|(?:tar|zip)\.(?:part)?[.-]?\w{2,3})")
 
 
 class MissingMedia(ValueError):
@@ -24,6 +21,26 @@ class MissingMedia(ValueError):
 
   The message gives their number and the first ones.
   """
+
+
+def benchmark_source(
+  data: str | os.PathLike, name: str, benchmark: Benchmark, root: str = ""
+) -> Source:
+  """The files of a benchmark.
+
+  If `data` is a cache of Hugging Face, they are those of its snapshot. lmms-eval unpacks media
+  beside it, in a folder with the benchmark's name. Raises ValueError for a missing folder.
+  """
+  folder = os.fspath(data)
+  if root and not remote.is_present_folder(root):
+    raise ValueError(f"There is no folder {root}. Set --root to the folder of the media.")
+  snapshot = find_snapshot(folder, benchmark.publisher) if folder else None
+  if snapshot is None:
+    return Source(data_folder(folder, name), root)
+  unpacked = os.path.join(folder, name)
+  if not root and os.path.isdir(unpacked):
+    root = unpacked
+  return Source(snapshot, root)
 
 
 def data_folder(data: str | os.PathLike, name: str) -> str:
@@ -111,21 +128,9 @@ def check_missing(missing: Sequence[str], total: int, root: str) -> None:
   below = f" below {root}" if root else ""
   raise MissingMedia(
     f"{len(missing)} media of {total} questions are missing{below}: {first}{more}. "
-    f"{_packed_hint(missing[0])}Set --root to their folder, or --allow-missing to ask about those "
-    "that are there."
+    f"{unpacking_hint(missing[0])}Set --root to their folder, or --allow-missing to ask about "
+    "those that are there."
   )
-
-
-def _packed_hint(medium: str) -> str:
-  """A sentence about archives near a missing medium, or ""."""
-  for folder in list(pathlib.PurePath(medium).parents)[:ARCHIVE_FOLDERS]:
-    try:
-      names = sorted(filter(_ARCHIVE.fullmatch, remote.file_names(folder)))
-    except OSError:
-      continue
-    if names:
-      return f"{folder} has {len(names)} archives, such as {names[0]}: unpack them. "
-  return ""
 
 
 def _file_of(medium: str) -> str:
