@@ -11,8 +11,8 @@ answers. The same command continues a run that was stopped.
   filax evals --checkpoint runs/stage4 --manifest questions.json --out runs/mine
       Questions of your own, in the format of the training data.
 
-Exit code 0: all was asked and scored; 1: some answers wait for a judge, and the same command scores
-them; 2: an error, or nothing could be scored.
+Exit code 0: the questions were asked and scored, apart from those that result.json counts as
+skipped; 1: some answers wait for a judge, and the same command scores them; 2: an error.
 
 Further commands, each with --help: `filax evals compare`, `report`, `niah` and `worker`.
 """
@@ -64,9 +64,18 @@ def main(argv: Sequence[str]) -> int | None:
     frame_cache=args.frame_cache,
   )
   by_name = reports if len(names) > 1 else {names[0]: reports}
-  waits = any(report["pending"] for report in by_name.values())
+  code = _exit_code(by_name)
   _print_reports(by_name, args.json)
-  return 1 if waits else None
+  return code
+
+
+def _exit_code(reports: Mapping[str, dict[str, Any]]) -> int:
+  """1 if answers of a finished evaluation wait for a judge.
+
+  Of several processes, only the one that ends last asks it.
+  """
+  waits = [report["pending"] for report in reports.values() if report["finished"]]
+  return int(any(waits))
 
 
 def _check_names(args: argparse.Namespace) -> None:

@@ -318,7 +318,7 @@ class _Run:
 
 def _batch_rows(evaluation: Evaluation, count: int) -> int:
   """Prompts of a batch, which are whole rows of the mesh."""
-  rows = max(1, min(evaluation.options.batch, count))
+  rows = max(1, min(evaluation.options.batch, count or len(evaluation.examples)))
   mesh = evaluation.loaded.processor.mesh
   if mesh is None:
     return rows

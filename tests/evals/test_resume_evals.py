@@ -19,7 +19,7 @@ from filax.cli.main import main
 from filax.evals.kit import Score
 from filax.evals.metrics.judge import JudgedAnswer
 from filax.evals.results_folder import ResultsFolder, read_answers
-from filax.testing import tiny_checkpoint
+from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -186,6 +186,21 @@ def test_the_same_command_asks_an_unreachable_judge_again(session, data, tmp_pat
   report = ask(session, data, tmp_path)
   assert report["finished"] and report["scores"]["judged"] == report["accuracy"] == 1.0
   assert rows(report) == kept(tmp_path) and "pending" not in report["answers"][0]
+
+
+def test_answers_without_a_judge_have_an_exit_code(run, tmp_path, monkeypatch, capsys):
+  monkeypatch.delenv("FILAX_JUDGE_URL", raising=False)
+  clips.write_video(tmp_path / "a.mp4")
+  path = tmp_path / "questions.json"
+  path.write_text(json.dumps([dict(video="a.mp4", question="What?", answer=["a ring", "a disc"])]))
+  words = ["evals", "--checkpoint", run, "--manifest", str(path), "--protocol", "judge", "--json"]
+  assert main([*words, "--out", str(tmp_path / "shared"), "--process", "0/2"]) == 0
+  capsys.readouterr()
+  assert main([*words, "--out", str(tmp_path / "alone")]) == 1
+  printed, err = capsys.readouterr()
+  result = json.loads(printed)
+  assert (result["pending"], result["unparsed"], result["accuracy"]) == (1, 0, None)
+  assert err.index("FILAX_JUDGE_URL") < err.index("questions 1/1")
 
 
 def test_scores_before_a_stop_are_kept(session, data, tmp_path, monkeypatch):

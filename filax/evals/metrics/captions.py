@@ -15,6 +15,7 @@ from filax.evals.kit import Example, Score
 from filax.evals.metrics.averages import named_mean
 from filax.evals.metrics.caption_overlap import cider_d, corpus_bleu, rouge_l
 from filax.evals.metrics.open_answers import right_answers
+from filax.evals.metrics.plain_text import spaced
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
@@ -65,4 +66,4 @@ def caption_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) ->
 
 def caption_words(text: str) -> list[str]:
   """Lower-case words without punctuation."""
-  return _WORD.findall(text.lower())
+  return _WORD.findall(spaced(text.lower()))

@@ -36,12 +36,20 @@ class JudgedAnswer:
 
   def __init__(self, endpoint: JudgeEndpoint | None = None):
     self.endpoint = endpoint
+    self._is_given = endpoint is not None
     self.unreachable = ""  # Why the endpoint is asked no more.
     self._refusals = 0  # Since the last reply.
     self._lock = threading.Lock()  # Of what is reported.
 
   def answers_at_once(self) -> int:
-    """How many answers are judged at a time; reports a missing endpoint."""
+    """How many answers are judged at a time; reports a missing endpoint.
+
+    The environment is read again, and an endpoint that was unreachable is asked again.
+    """
+    self.unreachable = ""
+    self._refusals = 0
+    if not self._is_given:
+      self.endpoint = None
     endpoint = self._open_endpoint()
     return 1 if endpoint is None else endpoint.in_flight
 

@@ -10,7 +10,7 @@ import dataclasses
 
 from filax.evals.kit import Example, Score
 from filax.evals.metrics.averages import named_mean
-from filax.evals.metrics.plain_text import normalised
+from filax.evals.metrics.plain_text import normalised, spaced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class OpenAnswer:
       if self.headline == "accuracy":
         value = max(value, float(answer == reference))
       else:
-        value = max(value, word_f1(answer.split(), reference.split()))
+        value = max(value, word_f1(spaced(answer).split(), spaced(reference).split()))
     return Score(value, answer)
 
   def average(self, scores: Sequence[Score]) -> dict[str, float]:

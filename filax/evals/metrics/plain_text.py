@@ -2,9 +2,11 @@
 # ruff: noqa: RUF001  (this file maps characters that look alike)
 """Normalises texts for comparison: plain Unicode letters and punctuation."""
 
+import re
 import string
 import unicodedata
 
+_WORDLESS = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 ARTICLES = ("a", "an", "the")
 _WHITE_A_IN_CIRCLE = 0x1F150  # The code points of white A to Z on black circles begin here,
 _WHITE_A_IN_SQUARE = 0x1F170  # and those on black squares here. NFKC does not change them.
@@ -42,6 +44,14 @@ def normalised(text: str) -> str:
   words = without_marks.split()
   without_articles = [word for word in words if word not in ARTICLES]
   return " ".join(without_articles or words)
+
+
+def spaced(text: str) -> str:
+  """The text with spaces around Chinese and Japanese characters.
+
+  They are written without spaces, and count as words.
+  """
+  return _WORDLESS.sub(r" \g<0> ", text)
 
 
 def plain(text: str) -> str:

@@ -395,3 +395,14 @@ def test_the_number_of_requests_at_a_time_is_a_setting(server, monkeypatch):
     monkeypatch.setenv("FILAX_JUDGE_IN_FLIGHT", value)
     with pytest.raises(ValueError, match="FILAX_JUDGE_IN_FLIGHT"):
       JudgeEndpoint.from_environment()
+
+
+def test_the_next_run_of_a_session_reads_the_environment_again(server, monkeypatch):
+  monkeypatch.delenv("FILAX_JUDGE_URL", raising=False)
+  metric = JudgedAnswer()
+  assert metric.answers_at_once() == 1
+  assert metric.score("A table", EXAMPLE).pending
+  monkeypatch.setenv("FILAX_JUDGE_URL", server.url)
+  monkeypatch.setenv("FILAX_JUDGE_MODEL", "judge-7b")
+  assert metric.answers_at_once() == 16
+  assert metric.score("A table", EXAMPLE).value == 1.0

@@ -95,3 +95,10 @@ def test_a_caption_is_scored_by_rouge_l():
   score = metric.score(CAPTIONS[0], example)
   assert score.value == pytest.approx(0.87142857)
   assert metric.average([score]) == {"ROUGE-L": score.value}
+
+
+def test_chinese_characters_are_words():
+  example = question_example("一只狗在跑")
+  assert OpenAnswer().score("一只狗", example).value == pytest.approx(0.75)
+  assert CaptionOverlap().score("一只狗在走。", example).value == pytest.approx(0.8)
+  assert caption_words("一只dog在跑") == ["一", "只", "dog", "在", "跑"]
