@@ -12,6 +12,7 @@ page.html              the result as a web page
 
 from collections.abc import Mapping, Sequence
 import contextlib
+import copy
 import errno
 import io
 import json
@@ -25,7 +26,7 @@ from filax import files
 from filax.checkpoint import lease, small_file
 from filax.evals.options import Share
 from filax.evals.page import write_page
-from filax.evals.result_fields import with_shared_keys
+from filax.evals.result_fields import OPTIONAL, with_shared_keys
 from filax.evals.results import ANSWERS, RESULT
 from filax.evals.rows import Row
 from filax.evals.settings_record import asks_more, difference, portable_settings
@@ -179,11 +180,15 @@ class ResultsFolder:
       print(f"{self.folder / PAGE} could not be drawn: {error}", file=sys.stderr, flush=True)
 
   def read_result(self) -> dict[str, Any] | None:
-    """The result in the folder; None without a readable one."""
+    """The result in the folder; None without a readable one.
+
+    Fields that an older version did not write have their default.
+    """
     try:
-      return json.loads((self.folder / RESULT).read_bytes())
+      result = json.loads((self.folder / RESULT).read_bytes())
     except (FileNotFoundError, ValueError):
       return None
+    return copy.deepcopy(OPTIONAL) | result if isinstance(result, dict) else None
 
   def write_submission(self, content: Any) -> None:
     """Writes submission.json: answers in the form of the publisher's server."""

@@ -203,6 +203,16 @@ def test_answers_without_a_judge_have_an_exit_code(run, tmp_path, monkeypatch, c
   assert err.index("FILAX_JUDGE_URL") < err.index("questions 1/1")
 
 
+def test_a_result_of_an_older_version_is_returned(session, data, tmp_path):
+  report = ask(session, data, tmp_path)
+  path = tmp_path / "result.json"
+  older = json.loads(path.read_text())
+  del older["pending"]
+  path.write_text(json.dumps(older))
+  again = ask(session, data, tmp_path)
+  assert again["pending"] == 0 and again["seconds"] == report["seconds"]
+
+
 def test_scores_before_a_stop_are_kept(session, data, tmp_path, monkeypatch):
   class Judge(JudgedAnswer):
     def answers_at_once(self):
