@@ -28,8 +28,10 @@ def short_text(value: Any) -> str:
 
 
 def verdict(row: Row) -> str:
-  """right | partly right | wrong | not understood | not scored."""
+  """right | partly right | wrong | waiting | not understood | not scored."""
   score = row["score"]
+  if row.get("pending"):
+    return "waiting"
   if not row["parsed"]:
     return "not understood"
   if score is None:
@@ -58,10 +60,11 @@ def shown_question(row: Row, shows_text: bool) -> str:
 
 
 def shown_expected(row: Row, shows_text: bool) -> str:
-  """The right answer; "" where it must not be shown."""
+  """The right answers; "" where they must not be shown."""
   if not shows_text:
     return ""
-  return short_text(row.get("expected"))
+  answers = [short_text(row.get("expected")), *column_values(row, "references")]
+  return short_text(" / ".join(dict.fromkeys(answers)))
 
 
 def column_values(row: Row, column: str) -> list[str]:

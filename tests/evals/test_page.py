@@ -10,7 +10,7 @@ from filax.evals import page, question_table, thumbnails
 from filax.evals.html_page import json_block, markup, points, resource, whole_page
 from filax.evals.results import read_results
 from filax.evals.samples import pick_samples
-from filax.evals.shown_rows import MOST_CHARACTERS, verdict
+from filax.evals.shown_rows import MOST_CHARACTERS, shown_expected, verdict
 from filax.testing import clips
 from filax.testing.evaluation_results import (
   answer_row,
@@ -354,3 +354,13 @@ def test_equal_scores_have_no_interval(tmp_path):
   assert page.score_spread(read_results(folder)) == ""
   folder = write_results(tmp_path, answer_rows(30, 0.6))
   assert page.score_spread(read_results(folder)).startswith("± ")
+
+
+def test_all_right_answers_are_shown():
+  row = dict(expected="a dog", references=["a puppy", "a dog"])
+  assert shown_expected(row, shows_text=True) == "a dog / a puppy"
+  assert shown_expected(row, shows_text=False) == ""
+
+
+def test_an_answer_that_waits_for_a_judge_is_neither_wrong_nor_misunderstood():
+  assert verdict(dict(score=0.0, parsed=False, pending=True)) == "waiting"
