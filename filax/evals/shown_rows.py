@@ -28,7 +28,10 @@ def short_text(value: Any) -> str:
 
 
 def verdict(row: Row) -> str:
-  """right | partly right | wrong | waiting | not understood | not scored."""
+  """The verdict in words.
+
+  right | partly right | wrong | waiting | not understood | not scored.
+  """
   score = row["score"]
   if row.get("pending"):
     return "waiting"

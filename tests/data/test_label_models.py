@@ -176,6 +176,16 @@ def test_a_refused_text_gets_its_label_by_rules_and_is_not_asked_again(tmp_path)
   assert labeller.fallbacks == 1
 
 
+def test_a_server_that_refuses_every_text_ends_the_run(tmp_path):
+  texts = [f"A man chops {number} onions." for number in range(40)]
+  with serving([400] * 40) as server:
+    with pytest.raises(ValueError, match=r"refuses every text.*HTTP 400"):
+      labels_of(server, tmp_path, texts)
+    server.failures = []
+    labels, _ = labels_of(server, tmp_path, texts)
+  assert labels[0] == ("man chops 0",)  # No refusal was stored.
+
+
 def test_an_answer_that_was_cut_off_is_not_used(tmp_path):
   with serving([completion('{"labels": ["man cho', "length")]) as server:
     labels, labeller = labels_of(server, tmp_path, TEXTS[:1])

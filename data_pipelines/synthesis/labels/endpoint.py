@@ -13,6 +13,7 @@ from filax.chat_endpoint import IN_FLIGHT, ChatEndpoint, Knobs, TextRefused
 from filax.concurrent_calls import concurrent_calls
 
 TRIES = 6
+MOST_REFUSED = 32  # If so many texts are refused before one is answered, the settings are wrong.
 KNOBS = Knobs("label model", "--url", "--model", "the variable of --key-env")
 
 
@@ -38,17 +39,31 @@ class LabelEndpoint:
 
     None for a refused text.
 
-    Raises ValueError if the server cannot be used; what it answered before was yielded.
+    Raises ValueError if the server cannot be used, as if it refuses every text; what it answered
+    before was yielded.
     """
     chat = self._open()
+    reasons: list[TextRefused] = []
 
     def answer(prompt: str) -> str | None:
       try:
         return self._answer(chat, prompt)
-      except (LabelError, TextRefused):
+      except LabelError:
+        return None
+      except TextRefused as error:
+        reasons.append(error)
         return None
 
-    yield from concurrent_calls(answer, prompts, IN_FLIGHT)
+    refused = []  # Before the first reply.
+    for number, text in concurrent_calls(answer, prompts, IN_FLIGHT):
+      if chat.replies:
+        yield number, text
+        continue
+      refused.append(number)
+      if len(refused) == MOST_REFUSED:
+        raise ValueError(f"The label model refuses every text. {reasons[0]}")
+    for number in refused:
+      yield number, None
 
   def _open(self) -> ChatEndpoint:
     return ChatEndpoint(self.url, self.model, self.key, KNOBS, TRIES, self.first_wait, self.timeout)
