@@ -22,24 +22,43 @@ class PairedAnswers(NamedTuple):
   only_first: list[str]  # Ids.
   only_second: list[str]
   repeated: list[str]  # Ids of several lines: nothing says which belong together.
+  changed: Sequence[str] = ()  # Ids of other questions, or with another right answer.
 
 
 def pair_answers(first: Results, second: Results) -> PairedAnswers:
-  """Pairs the scored answers by the ids of their questions."""
+  """Pairs the scored answers by the ids of their questions.
+
+  Where the annotation files differ, so may the questions with an id. Protocols may word them
+  differently: then only the right answers are compared.
+  """
   first_rows = _rows_by_id(first)
   second_rows = _rows_by_id(second)
   only_second = [name for name in second_rows if name not in first_rows]
-  pairs = PairedAnswers([], [], [], only_second, [])
+  changed: list[str] = []
+  pairs = PairedAnswers([], [], [], only_second, [], changed)
+  compared = []
+  if annotation_hashes(first) != annotation_hashes(second):
+    compared.append("expected")
+    if first.result["protocol"] == second.result["protocol"]:
+      compared.append("question")
   for name, rows in first_rows.items():
     others = second_rows.get(name)
     if others is None:
       pairs.only_first.append(name)
     elif len(rows) > 1 or len(others) > 1:
       pairs.repeated.append(name)
+    elif any(rows[0].get(key) != others[0].get(key) for key in compared):
+      changed.append(name)
     else:
       pairs.first.extend(rows)
       pairs.second.extend(others)
   return pairs
+
+
+def annotation_hashes(run: Results) -> list[str]:
+  """The hashes of the files with the questions."""
+  annotations = run.result["hashes"].get("annotations") or {}
+  return sorted(map(str, annotations.values()))
 
 
 def row_scores(rows: Sequence[Row]) -> np.ndarray:

@@ -4,7 +4,7 @@
 from typing import Any
 
 from filax.evals.html_page import counted
-from filax.evals.paired_answers import PairedAnswers
+from filax.evals.paired_answers import PairedAnswers, annotation_hashes
 from filax.evals.results import Results
 
 SAME_FIELDS = dict(  # Fields that should agree -> their name in words.
@@ -26,8 +26,8 @@ def comparison_warnings(first: Results, second: Results, pairs: PairedAnswers) -
     after = second.result[field]
     if before != after:
       sentences.append(f"The {words} differ: {before or 'none'} and {after or 'none'}.")
-  if _annotation_hashes(first) != _annotation_hashes(second):
-    sentences.append("The annotation files differ by their hashes: questions may have changed.")
+  if annotation_hashes(first) != annotation_hashes(second):
+    sentences.append("The annotation files differ by their hashes.")
   sentences += _unpaired(first, second, pairs)
   if _is_nameless_macro(first):
     sentences.append(
@@ -56,14 +56,13 @@ def _unpaired(first: Results, second: Results, pairs: PairedAnswers) -> list[str
     if ids:
       questions = counted(len(ids), "question")
       sentences.append(f"{questions} answered by {run.folder} alone: left out.")
+  if pairs.changed:
+    sentences.append(
+      f"{counted(len(pairs.changed), 'question')} changed, or their right answers: left out."
+    )
   if pairs.repeated:
     sentences.append(f"{counted(len(pairs.repeated), 'id')} of several answers: left out.")
   return sentences
-
-
-def _annotation_hashes(run: Results) -> list[str]:
-  annotations = run.result["hashes"].get("annotations") or {}
-  return sorted(map(str, annotations.values()))
 
 
 def _is_nameless_macro(run: Results) -> bool:

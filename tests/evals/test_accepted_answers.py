@@ -91,3 +91,12 @@ def test_options_are_not_compared_by_words(tmp_path):
     with pytest.raises(ValueError, match=r"has options.*--protocol filax"):
       protocol.arrange(example)
   assert manifest.JUDGE.metric.score("B", example).value == 1.0  # Unasked.
+
+
+def test_ids_of_records_without_one_do_not_depend_on_folders(tmp_path):
+  ids = []
+  for folder in ("here", "there"):
+    (tmp_path / folder).mkdir()
+    read, _ = examples(tmp_path / folder, QUESTION | dict(answer="a dog"))
+    ids.append(read[0].id)
+  assert ids == ["questions.json:1", "questions.json:1"]

@@ -338,3 +338,20 @@ def test_large_sets_are_compared_in_seconds(tmp_path):
   first, second = two_runs(tmp_path, answer_rows(19_140), answer_rows(19_140, seed=1))
   comparison = compare(first, second)
   assert comparison["paired"] == 19_140
+
+
+@pytest.mark.parametrize("key", ["question", "expected"])
+def test_a_question_that_changed_under_its_id_is_left_out(tmp_path, key):
+  rows = [answer_row(number, number % 2 == 0) for number in range(6)]
+  changed = [dict(row) for row in rows]
+  changed[1] |= {key: "another"}
+  hashes = dict(checkpoint="ab" * 32, annotations={"data/cups/test.parquet": "ef" * 32})
+  comparison = compare(*two_runs(tmp_path, rows, changed, hashes=hashes), FEW)
+  assert comparison["paired"] == 5 and comparison["difference"] == 0.0
+  assert "1 question changed, or their right answers: left out." in comparison["warnings"]
+
+
+def test_the_same_files_hold_the_same_questions(tmp_path):
+  rows = answer_rows(6)
+  reworded = [row | dict(question="Reworded?") for row in rows]
+  assert compare(*two_runs(tmp_path, rows, reworded), FEW)["paired"] == 6

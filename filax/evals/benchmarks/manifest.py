@@ -40,9 +40,10 @@ def read_examples(source: Source) -> Iterator[Example]:
   report = source.report
   source.annotations.append(manifest)
   folder = source.root or os.path.dirname(manifest)
+  name = os.path.basename(manifest)  # In ids of records without one, so that folders do not matter.
   for located in reader.located_records(manifest):
     try:
-      questions = record_examples(located.record, f"{manifest}:{located.place}", folder, report)
+      questions = record_examples(located.record, f"{name}:{located.place}", folder, report)
     except RecordError as error:
       report.bad.append(BadRecord(manifest, located.line, str(error), located.nth))
     else:
