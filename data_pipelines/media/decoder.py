@@ -267,6 +267,10 @@ def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
 
 def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
   """A decoded frame after rotation, as RGB uint8 [height width 3]."""
+  if frame.interlaced_frame:
+    # swscale would resize the two fields apart: lines of different times, and half of the detail.
+    full = Image.fromarray(_rgb(frame))
+    return np.asarray(full.resize((width, height), Image.Resampling.BICUBIC))
   stored_width, stored_height = orientation(frame).shown_size(width, height)
   # For these pixel formats, swscale computes the same values for planes as for pixels, and its
   # vector code for planes is three times as fast.

@@ -12,6 +12,7 @@ import contextlib
 import numpy as np
 
 from data_pipelines.media.container import media_kind, open_video
+from data_pipelines.media.content import check_plays
 from data_pipelines.media.decoder import TOLERANCE, LazyPicture, VideoDecoder, full_picture, square
 from data_pipelines.media.open import (
   LIMITS,
@@ -19,7 +20,6 @@ from data_pipelines.media.open import (
   Limits,
   Media,
   MediaError,
-  check_plays,
   folder_fps,
   folder_pictures,
   reported,

@@ -15,8 +15,9 @@ from data_pipelines.manifest import llava
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.reader import BadRecord, ManifestError, ManifestReport
 from data_pipelines.media import frames as video
+from data_pipelines.media.content import check_plays
 from data_pipelines.media.index import MediaIndex, media_of
-from data_pipelines.media.open import LIMITS, Limits, MediaError, check_plays
+from data_pipelines.media.open import LIMITS, Limits, MediaError
 from data_pipelines.media.pictures import is_picture
 from data_pipelines.media.probe import Probe
 from data_pipelines.sample import Sample, Scene

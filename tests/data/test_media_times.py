@@ -20,6 +20,7 @@ from data_pipelines.media.open import Limits, identity
 from filax.testing import clips
 
 B = {"bf": "2", "g": "10"}
+REORDERED = {"bf": "3", "g": "10", "x264-params": "b-pyramid=2:b-adapt=0"}
 PYRAMID = {"bf": "3", "g": "12", "x264-params": "b-pyramid=2:open-gop=1"}
 HEVC = {"x265-params": "keyint=10:bframes=3:log-level=none"}
 UNEVEN = [0, 0.1, 0.2, 5, 5.1, 5.3, 9, 9.1, 9.2, 9.25, 9.3, 9.35, 30, 30.1, 60, 60.1]
@@ -53,10 +54,9 @@ def flat(folder, extension):
   )
 
 
-def edited(folder, extension, seconds):
-  return odd.shifted(
-    odd.encode(folder / "plain.mp4", options=B), folder / f"edited.{extension}", -seconds
-  )
+def edited(folder, extension, seconds, options=B):
+  plain = odd.encode(folder / "plain.mp4", options=options)
+  return odd.shifted(plain, folder / f"edited.{extension}", -seconds)
 
 
 def dropped(folder):
@@ -114,6 +114,11 @@ CASES = {
   "joined mkv": (lambda f: joined(f, "mkv"), range(80), np.arange(80) / 10),
   "mp4 with an edit": (lambda f: edited(f, "mp4", 0.4), range(4, 40), EVEN[:36]),
   "mov with an edit": (lambda f: edited(f, "mov", 1.55), range(16, 40), EVEN[:24]),
+  "mp4 with an edit, pyramid": (
+    lambda f: edited(f, "mp4", 0.4, REORDERED),
+    range(4, 40),
+    EVEN[:36],
+  ),
   "raw palette": (lambda f: odd.palettes(f / "x.avi", "rawvideo"), range(40), EVEN),
   "raw palettes": (lambda f: odd.palettes(f / "x.avi", "rawvideo", True), range(40), EVEN),
   "msrle palettes": (lambda f: odd.palettes(f / "x.avi", "msrle", True), range(40), EVEN),
