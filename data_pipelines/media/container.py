@@ -109,6 +109,21 @@ class OpenVideo:
     """Whether the format's clocks may leap, as in MPEG-TS."""
     return is_broadcast(self.container)
 
+  def cues(self) -> tuple[int, ...]:
+    """Display times of the key frames in Matroska cues.
+
+    () for other files. Call it before anything is read: the file is then at its beginning.
+    """
+    if self.ticks or not self.container.format.name.startswith("matroska"):
+      return ()
+    try:  # FFmpeg reads the cues when it seeks for the first time.
+      self.container.seek(self.stream.start_time or 0, stream=self.stream)
+    except av.error.FFmpegError:
+      return ()
+    ticks = [entry.timestamp for entry in self.stream.index_entries if entry.is_keyframe]
+    # Beyond the last cue, FFmpeg looks for more key frames, which costs time.
+    return tuple(sorted(ticks)[:-1])
+
   def packets(self, *streams) -> Iterator[av.Packet]:
     """Packets of `streams`, by default the video's, from the current position."""
     if not streams:

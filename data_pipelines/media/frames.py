@@ -90,7 +90,9 @@ def read_picture(scene: Scene, limits: Limits = LIMITS) -> np.ndarray:
   if scene.t1 is None:
     return read_image(scene.media, limits=limits)
   with open_video(scene.media, limits) as video, reported(scene.media):
-    _, make_picture = VideoDecoder(video, full_picture).frame_at(scene.t0)
+    decoder = VideoDecoder(video, full_picture)
+    decoder.expect([scene.t0])
+    _, make_picture = decoder.frame_at(scene.t0)
     return make_picture()
 
 
