@@ -35,6 +35,10 @@ _FOREIGN = (
   (_HEIC, "is a HEIC picture, which is not read; save it as JPEG or PNG"),
   (_JPEG_XL, "is a JPEG XL picture, which is not read; save it as JPEG or PNG"),
   (rb"version https://git-lfs", "is a pointer of Git LFS to the file; run git lfs pull"),
+  (
+    rb"#EXTM3U",
+    "is a playlist, whose parts are not read; join them, as by ffmpeg -i LIST -c copy a.mp4",
+  ),
   (rb"PK\x03\x04", "is a ZIP archive"),
   (rb"\x1f\x8b", "is a gzip archive"),
   (rb"%PDF", "is a PDF document"),

@@ -19,6 +19,10 @@ FILES = {
   "drawing": (b'\xef\xbb\xbf<svg xmlns="http://www.w3.org/2000/svg"/>', "begins with '<svg xmlns"),
   "note": ("Mein Hündchen läuft.\n".encode(), "begins with 'Mein Hündchen läuft.'"),
   "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "run git lfs pull"),
+  "playlist": (
+    b"#EXTM3U\n#EXT-X-VERSION:3\n",
+    "is a playlist, whose parts are not read; join them",
+  ),
   "archive": (gzip.compress(b"x" * 1000), "is a gzip archive"),
   "download": (bytes(5000), "begins with zeros, as a download that was not completed"),
   "JPEG XL": (b"\xff\x0a" + bytes(100), "is a JPEG XL picture, which is not read"),
