@@ -203,3 +203,22 @@ def two_streams(path: str | os.PathLike, default: int) -> str:
     for stream in streams:
       out.mux(stream.encode())
   return str(path)
+
+
+def interlaced(path: str | os.PathLike, side: int) -> str:
+  """Frames of two moments each: a bar moves by 8 pixels from field to field."""
+  with av.open(str(path), "w") as out:
+    stream = out.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme", "q:v": "2"})
+    stream.width = stream.height = side
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.qmin = stream.codec_context.qmax = 2
+    for number in range(5):
+      picture = np.full((side, side, 3), 40, np.uint8)
+      for field in (0, 1):
+        left = 16 * number + 8 * field
+        picture[field::2, left : left + 8] = 220
+      frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+      frame.pts, frame.time_base = number, Fraction(1, 25)
+      out.mux(stream.encode(frame))
+    out.mux(stream.encode())
+  return str(path)

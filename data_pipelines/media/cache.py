@@ -21,6 +21,7 @@ import zlib
 import numpy as np
 
 from data_pipelines.media import remote
+from data_pipelines.media.content import content_kind
 from data_pipelines.media.frames import TOLERANCE, Frames, Times, read_frames, walk
 from data_pipelines.media.open import (
   LIMITS,
@@ -28,7 +29,6 @@ from data_pipelines.media.open import (
   Media,
   MediaError,
   cache_variant,
-  content_kind,
   identity,
   media_name,
 )

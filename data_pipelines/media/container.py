@@ -13,6 +13,7 @@ from typing import BinaryIO
 import av
 
 from data_pipelines.media import remote
+from data_pipelines.media.content import content_kind, foreign_content
 from data_pipelines.media.open import (
   LIMITS,
   Budget,
@@ -21,7 +22,6 @@ from data_pipelines.media.open import (
   Media,
   MediaError,
   check_pixels,
-  content_kind,
   file_path,
   is_packed,
   media_name,
@@ -100,9 +100,29 @@ class OpenVideo:
     return self.container.format.name.startswith("mov,")
 
   @property
+  def hides_frames(self) -> bool:
+    """Whether an edit list hides frames before or after the shown ones."""
+    return self.edited and len(self.ticks) < len(self.stream.index_entries)
+
+  @property
   def broadcast(self) -> bool:
     """Whether the format's clocks may leap, as in MPEG-TS."""
     return is_broadcast(self.container)
+
+  def cues(self) -> tuple[int, ...]:
+    """Display times of the key frames in Matroska cues.
+
+    () for other files. Call it before anything is read: the file is then at its beginning.
+    """
+    if self.ticks or not self.container.format.name.startswith("matroska"):
+      return ()
+    try:  # FFmpeg reads the cues when it seeks for the first time.
+      self.container.seek(self.stream.start_time or 0, stream=self.stream)
+    except av.error.FFmpegError:
+      return ()
+    ticks = [entry.timestamp for entry in self.stream.index_entries if entry.is_keyframe]
+    # Beyond the last cue, FFmpeg looks for more key frames, which costs time.
+    return tuple(sorted(ticks)[:-1])
 
   def packets(self, *streams) -> Iterator[av.Packet]:
     """Packets of `streams`, by default the video's, from the current position."""
@@ -177,10 +197,13 @@ def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.conta
     return av.open(
       source, "r", timeout=(limits.open_seconds, limits.decode_seconds), container_options=options
     )
-  except av.error.ArgumentError as error:  # FFmpeg's error for a format outside the white list.
-    raise MediaError(
-      f"{media_name(media)}: is a list of other files, which is not followed, or a damaged video."
-    ) from error
+  except (av.error.ArgumentError, av.error.InvalidDataError) as error:
+    reason = foreign_content(media)
+    if not reason and isinstance(error, av.error.InvalidDataError):
+      raise
+    # FFmpeg's other error is the one for a format outside the white list.
+    reason = reason or "is not a picture or a video, or it lists other files, which is not followed"
+    raise MediaError(f"{media_name(media)}: {reason}.") from error
 
 
 @functools.cache
@@ -211,23 +234,25 @@ def _check_screen(media: Media, source: str | BinaryIO, limits: Limits):
 
 
 def _shown_stream(media: Media, container) -> av.video.stream.VideoStream:
-  """The video stream that ffmpeg picks.
+  """The video stream that is played.
 
-  The default stream, then the largest, then the first.
+  The default stream, then one of several frames, then the largest, then the first.
   """
   streams = [stream for stream in container.streams.video if not stream.disposition & _COVER]
   if not streams:
     raise MediaError(f"{media_name(media)}: has no video stream.")
   decodable = [stream for stream in streams if stream.codec_context is not None]
   if not decodable:
-    raise MediaError(f"{media_name(media)}: has video of an unknown codec.")
+    reason = foreign_content(media) or "has video of an unknown codec"
+    raise MediaError(f"{media_name(media)}: {reason}.")
   return max(decodable, key=_preference)
 
 
-def _preference(stream) -> tuple[bool, int]:
+def _preference(stream) -> tuple[bool, bool, int]:
   context = stream.codec_context
   is_default = bool(stream.disposition & _DEFAULT)
-  return is_default, context.width * context.height
+  is_still = stream.frames == 1  # As the first picture of an animated AVIF.
+  return is_default, not is_still, context.width * context.height
 
 
 def _indexed(video: OpenVideo) -> OpenVideo:

@@ -29,6 +29,7 @@ from data_pipelines.media.reader import PacketReader
 TOLERANCE = 5e-4
 
 _SCALE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_JUMP = 5.0  # Seconds between wanted times, from which on a file's cues are read.
 _BRIGHTNESS_AND_COLOURS = ("yuv", "nv12", "nv21", "p010")  # How such pixel formats begin.
 Moment = tuple[float, av.VideoFrame | None]  # (second, the frame that appears then).
 _BEGIN: Moment = (-np.inf, None)  # The moment before the first frame.
@@ -53,7 +54,8 @@ class VideoDecoder:
     self.on_screen: Moment | None = None
     self.ahead = _BEGIN  # The moment after the one on screen.
     self.frames = self._decode()
-    self.fixed = not video.keys  # Whether the file is read sequentially, without seeks.
+    self.keys = video.keys  # Times of key frames in ticks, ascending.
+    self.fixed = not self.keys  # Whether the file is read sequentially, without seeks.
     self.target = -np.inf  # The wanted time, in ticks.
     self.best = -np.inf  # Ticks of the latest packet up to `target`.
     # Ticks of the last packets; more than a codec reorders.
@@ -63,11 +65,15 @@ class VideoDecoder:
     self.skipped = -np.inf  # Ticks of the latest frame that was not decoded.
 
   def expect(self, times: Sequence[float]) -> None:
-    """Announces the times of all following calls of `frame_at`.
+    """Announces the times of all calls of `frame_at`, before the first one.
 
     Frames that are on screen at none of these times need not be decoded.
     """
     self.wanted = times
+    jumps = np.diff(times, prepend=0.0)
+    if self.fixed and len(jumps) and jumps.max() > _JUMP:
+      self.keys = self.video.cues()
+      self.fixed = not self.keys
 
   def frame_at(self, t: float) -> LazyPicture:
     """The frame on screen at t; t must not decrease between calls."""
@@ -132,15 +138,17 @@ class VideoDecoder:
       return -np.inf
     lag = self._lag
     ticks = self.reader.start + t / self.video.tick - lag
-    place = bisect.bisect_right(self.video.keys, ticks)
+    place = bisect.bisect_right(self.keys, ticks)
     if not place:
       return -np.inf
-    key = self.video.keys[place - 1] + lag
+    key = self.keys[place - 1] + lag
     return self._second(key)
 
   @property
   def _lag(self) -> int:
-    """Ticks from decoding to display, at a constant rate."""
+    """Ticks from indexed times to display, at a constant rate."""
+    if not self.video.ticks:
+      return 0  # Cues have display times.
     return self.reader.origin - self.video.origin
 
   def _second(self, ticks: float) -> float:
@@ -267,6 +275,10 @@ def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
 
 def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
   """A decoded frame after rotation, as RGB uint8 [height width 3]."""
+  if frame.interlaced_frame:
+    # swscale would resize the two fields apart: lines of different times, and half of the detail.
+    full = Image.fromarray(_rgb(frame))
+    return np.asarray(full.resize((width, height), Image.Resampling.BICUBIC))
   stored_width, stored_height = orientation(frame).shown_size(width, height)
   # For these pixel formats, swscale computes the same values for planes as for pixels, and its
   # vector code for planes is three times as fast.

@@ -84,6 +84,8 @@ def _index_ticks(video: OpenVideo, reader: PacketReader) -> np.ndarray | None:
   """
   if not video.ticks or reader.clock.offset:
     return None
+  if reader.depth and video.hides_frames:
+    return None  # Decoding times do not tell which frames come first.
   lag = reader.origin - video.origin  # From decoding to display.
   ticks = np.array(video.ticks, np.float64)
   ticks = ticks[ticks >= reader.start - lag]

@@ -12,6 +12,7 @@ import contextlib
 import numpy as np
 
 from data_pipelines.media.container import media_kind, open_video
+from data_pipelines.media.content import check_plays
 from data_pipelines.media.decoder import TOLERANCE, LazyPicture, VideoDecoder, full_picture, square
 from data_pipelines.media.open import (
   LIMITS,
@@ -19,7 +20,6 @@ from data_pipelines.media.open import (
   Limits,
   Media,
   MediaError,
-  check_plays,
   folder_fps,
   folder_pictures,
   reported,
@@ -90,7 +90,9 @@ def read_picture(scene: Scene, limits: Limits = LIMITS) -> np.ndarray:
   if scene.t1 is None:
     return read_image(scene.media, limits=limits)
   with open_video(scene.media, limits) as video, reported(scene.media):
-    _, make_picture = VideoDecoder(video, full_picture).frame_at(scene.t0)
+    decoder = VideoDecoder(video, full_picture)
+    decoder.expect([scene.t0])
+    _, make_picture = decoder.frame_at(scene.t0)
     return make_picture()
 
 

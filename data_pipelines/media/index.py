@@ -13,6 +13,7 @@ from typing import TextIO
 
 from data_pipelines.chunk_pool import ChunkPool, default_processes
 from data_pipelines.media import remote
+from data_pipelines.media.content import content_kind
 from data_pipelines.media.facts_store import FactsStore
 from data_pipelines.media.known_facts import PATH, KnownFacts
 from data_pipelines.media.open import (
@@ -20,7 +21,6 @@ from data_pipelines.media.open import (
   Limits,
   MediaError,
   cache_variant,
-  content_kind,
   identity,
 )
 from data_pipelines.media.probe import Probe, probe, scene_length, timeline_duration

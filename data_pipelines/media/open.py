@@ -30,11 +30,8 @@ GREY = 127  # Fills the border of a padded picture.
 _FPS = re.compile(r"@([0-9]+(?:\.[0-9]+)?)fps$")
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-# The version of the rules for frame times. A change makes all caches invalid.
-_READING = 2
-_PNG = b"\x89PNG\r\n\x1a\n"
-_MAGIC = (b"\xff\xd8\xff", _PNG[:4], b"BM", b"II*\0", b"MM\0*")  # jpeg png bmp tiff
-_CHUNKS = 1000  # Of a PNG, among which an animation is looked for.
+# The version of the rules for frames and their times. A change makes all caches invalid.
+_READING = 3
 # Errors that the libraries raise for bad content. RuntimeError comes from ArrayRecord.
 _DAMAGE = (
   av.error.FFmpegError,
@@ -175,57 +172,11 @@ def reported(media: Media):
     raise MediaError(f"{media_name(media)}: {first_line.rstrip('.')}.") from error
 
 
-def content_kind(media: Media) -> str:
-  """folder | image | video, by the first bytes of a file.
+def open_content(media: Media) -> BinaryIO:
+  """Opens a file, bytes or a part of another file.
 
-  An animated PNG is a video. Raises MediaError for a missing or empty medium, and for pipes,
-  sockets and devices.
+  Raises MediaError.
   """
-  with reported(media):
-    if not is_packed(media) and remote.is_folder(file_path(media)):
-      return "folder"
-    with _opened(media) as content:
-      head = content.read(16)
-      is_animation = head.startswith(_PNG) and _is_animated_png(content)
-  if not head:
-    raise MediaError(f"{media_name(media)}: is empty.")
-  if is_animation:
-    return "video"
-  is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-  if is_webp or head.startswith(_MAGIC):
-    return "image"
-  return "video"
-
-
-def check_plays(media: Media) -> None:
-  """Raises MediaError for an animated WebP, which only gives one picture."""
-  with reported(media), _opened(media) as content:
-    head = content.read(21)
-  if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:] and head[20] & 2:
-    raise MediaError(
-      f"{media_name(media)}: is an animated WebP, which is not read as a video; save it as an "
-      "animated PNG, a GIF or a video file."
-    )
-
-
-def _is_animated_png(file: BinaryIO) -> bool:
-  """Whether a PNG has several frames.
-
-  Their number stands in a chunk acTL before the pixels.
-  """
-  place = len(_PNG)
-  for _ in range(_CHUNKS):
-    file.seek(place)
-    chunk = file.read(12)  # Length, kind, and the first bytes of the content.
-    if len(chunk) < 12 or chunk[4:8] == b"IDAT":
-      return False
-    if chunk[4:8] == b"acTL":
-      return int.from_bytes(chunk[8:]) > 1
-    place += 12 + int.from_bytes(chunk[:4])
-  return False
-
-
-def _opened(media: Media) -> BinaryIO:
   return open_packed(media) if is_packed(media) else open_file(media)
 
 

@@ -29,6 +29,7 @@ from PIL import (
   WebPImagePlugin,
 )
 
+from data_pipelines.media.content import foreign_content
 from data_pipelines.media.open import GREY, LIMITS, Limits, Media, MediaError, media_name
 from data_pipelines.media.picture_bounds import check_fields, check_size, check_webp
 from data_pipelines.media.picture_file import PictureFile
@@ -129,7 +130,8 @@ def _opened(media: Media, limits: Limits) -> Iterator[ImageFile.ImageFile]:
     head = file.peek(16)
     reader = _reader(head)
     if reader is None:
-      raise MediaError(f"{media_name(media)}: {'is not a picture' if head else 'is empty'}.")
+      reason = foreign_content(media) if head else "is empty"
+      raise MediaError(f"{media_name(media)}: {reason or 'is not a picture'}.")
     if reader is _Tiff:
       check_fields(media, file)
     if reader is WebPImagePlugin.WebPImageFile:

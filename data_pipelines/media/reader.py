@@ -102,10 +102,9 @@ class PacketReader:
       if hidden is not None and not (self.unordered and self.depth):
         may_skip = hidden(packet.pts)
       codec.skip_frame = "NONREF" if may_skip else "DEFAULT"
-      for frame in self._decoded(packet, beheaded and latest is None):
+      for frame in self._decoded(packet, latest, beheaded):
         if frame.is_corrupt:
-          second = 0.0 if latest is None else (latest - self.start) * self.video.tick
-          raise MediaError(f"{self.video.name}: is damaged after {second:.2f} s.")
+          raise self._damage(latest)
         ticks = order.next_time(self.depth) if self.unordered else frame.pts
         needs_key = needs_key and frame.pict_type != PictureType.I
         if needs_key:
@@ -120,16 +119,26 @@ class PacketReader:
   def _impossible_times(self) -> MediaError:
     return MediaError(f"{self.video.name}: has times that do not fit 64 bits.")
 
-  def _decoded(self, packet: av.Packet, forgiven: bool) -> list[av.VideoFrame]:
+  def _damage(self, latest: float | None) -> MediaError:
+    """The error about damage after the frame at `latest` ticks."""
+    second = 0.0 if latest is None else (latest - self.start) * self.video.tick
+    return MediaError(f"{self.video.name}: is damaged after {second:.2f} s.")
+
+  def _decoded(
+    self, packet: av.Packet, latest: float | None, beheaded: bool
+  ) -> list[av.VideoFrame]:
     """The decoded frames of a packet.
 
-    If `forgiven`, damaged frames are left out; otherwise errors are raised.
+    Raises errors, but leaves damaged frames out at the beginning of a video that is `beheaded`.
     """
+    forgiven = beheaded and latest is None
     try:
       frames = packet.decode()
-    except av.error.FFmpegError:
+    except av.error.FFmpegError as error:
       if forgiven:
         return []
+      if isinstance(error, av.error.InvalidDataError):
+        raise self._damage(latest) from error
       raise
     if not forgiven:
       return frames

@@ -15,9 +15,11 @@ from data_pipelines.manifest import llava
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.reader import BadRecord, ManifestError, ManifestReport
 from data_pipelines.media import frames as video
+from data_pipelines.media.container import media_kind
+from data_pipelines.media.content import check_plays
 from data_pipelines.media.index import MediaIndex, media_of
-from data_pipelines.media.open import LIMITS, Limits, MediaError, check_plays
-from data_pipelines.media.pictures import is_picture
+from data_pipelines.media.open import LIMITS, Limits, MediaError
+from data_pipelines.media.pictures import is_picture, read_image
 from data_pipelines.media.probe import Probe
 from data_pipelines.sample import Sample, Scene
 from data_pipelines.tools.quantities import FIGURES, Quantity, measured_sample, quantities
@@ -164,7 +166,7 @@ def _fault(sample: Sample, probes: Mapping[str, Probe], unreadable: Mapping[str,
       reason = _why_not_played(scene.media)
       if reason:
         return reason
-    if scene.kind == "image" and probe.frames > 1 and not is_picture(scene.media):
+    if scene.kind == "image" and probe.duration and not is_picture(scene.media):
       return f"{scene.media}: is a video, but the record shows it as an image."
   return ""
 
@@ -185,6 +187,9 @@ def _decoding_errors(
 
   def decoding_error(name: str) -> str:
     try:
+      if media_kind(name) == "image":  # An animation may be meant as a picture.
+        read_image(name, limits=limits)
+        return ""
       for _ in video.walk(name, DECODE_SIZE, limits=limits):
         pass
     except video.MediaError as error:

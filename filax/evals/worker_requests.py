@@ -22,7 +22,7 @@ import math
 import re
 from typing import Any
 
-from data_pipelines.media.open import content_kind
+from data_pipelines.media.content import content_kind
 from data_pipelines.sample import IMAGE, VIDEO, Scene, Timeline, Turn
 from data_pipelines.text import templates
 from filax import setting_kinds

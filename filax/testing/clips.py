@@ -220,8 +220,8 @@ BROKEN_VIDEOS = {
   "empty.mp4": (write_empty, "is empty"),
   "truncated.mp4": (write_truncated, "is truncated"),
   "sound_only.mp4": (write_sound, "has no video stream"),
-  "without_index.mp4": (write_without_index, "Invalid data found"),
+  "without_index.mp4": (write_without_index, "has no index"),
   "noise.mp4": (write_noise, "Invalid data found"),
   "missing.mp4": (missing_path, "does not exist"),
-  "corrupt.mp4": (write_corrupt, "Invalid data found|is damaged"),
+  "corrupt.mp4": (write_corrupt, "is damaged after"),
 }

@@ -92,14 +92,16 @@ def test_the_list_of_bad_records_has_a_line_each(tmp_path, capsys):
   assert lines[len(rows)].endswith("0 good samples, 5 bad records; 2 media, 2 unreadable.")
 
 
-def test_animations(tmp_path, capsys):
+@pytest.mark.parametrize("options", [(), ("--decode",)])
+def test_animations(options, tmp_path, capsys):
   frames = [Image.fromarray(clips.draw_number(number)) for number in range(3)]
   for name in ("a.png", "a.webp"):
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=500)
   rows = [manifests.question_record("<image>", image=name) for name in ("a.png", "a.webp")]
   rows.append(manifests.question_record("<image>", video="a.png"))
   rows.append(manifests.question_record("<image>", video="a.webp"))
-  code, out, _ = run(capsys, "check", manifests.write_manifest(tmp_path / "m.json", rows))
+  manifest = manifests.write_manifest(tmp_path / "m.json", rows)
+  code, out, _ = run(capsys, "check", manifest, *options)
   lines = [line for line in out.splitlines() if line.startswith(f"{tmp_path}")]
   assert code == 1 and len(lines) == 2
   assert "m.json:5: " in lines[0] and "is an animated WebP, which is not read as a" in lines[0]

@@ -12,14 +12,16 @@ import odd_clips as odd
 from PIL import Image
 import pytest
 
+from data_pipelines.media import decoder, probe
 from data_pipelines.media import frames as video
-from data_pipelines.media import probe
 from data_pipelines.media.container import open_video
 from data_pipelines.media.decoder import VideoDecoder, square
 from data_pipelines.media.open import Limits, identity
+from data_pipelines.sample import Scene
 from filax.testing import clips
 
 B = {"bf": "2", "g": "10"}
+REORDERED = {"bf": "3", "g": "10", "x264-params": "b-pyramid=2:b-adapt=0"}
 PYRAMID = {"bf": "3", "g": "12", "x264-params": "b-pyramid=2:open-gop=1"}
 HEVC = {"x265-params": "keyint=10:bframes=3:log-level=none"}
 UNEVEN = [0, 0.1, 0.2, 5, 5.1, 5.3, 9, 9.1, 9.2, 9.25, 9.3, 9.35, 30, 30.1, 60, 60.1]
@@ -53,10 +55,9 @@ def flat(folder, extension):
   )
 
 
-def edited(folder, extension, seconds):
-  return odd.shifted(
-    odd.encode(folder / "plain.mp4", options=B), folder / f"edited.{extension}", -seconds
-  )
+def edited(folder, extension, seconds, options=B):
+  plain = odd.encode(folder / "plain.mp4", options=options)
+  return odd.shifted(plain, folder / f"edited.{extension}", -seconds)
 
 
 def dropped(folder):
@@ -114,6 +115,11 @@ CASES = {
   "joined mkv": (lambda f: joined(f, "mkv"), range(80), np.arange(80) / 10),
   "mp4 with an edit": (lambda f: edited(f, "mp4", 0.4), range(4, 40), EVEN[:36]),
   "mov with an edit": (lambda f: edited(f, "mov", 1.55), range(16, 40), EVEN[:24]),
+  "mp4 with an edit, pyramid": (
+    lambda f: edited(f, "mp4", 0.4, REORDERED),
+    range(4, 40),
+    EVEN[:36],
+  ),
   "raw palette": (lambda f: odd.palettes(f / "x.avi", "rawvideo"), range(40), EVEN),
   "raw palettes": (lambda f: odd.palettes(f / "x.avi", "rawvideo", True), range(40), EVEN),
   "msrle palettes": (lambda f: odd.palettes(f / "x.avi", "msrle", True), range(40), EVEN),
@@ -243,6 +249,37 @@ def test_a_long_stretch_is_skipped_in_avi_with_frames_out_of_order(tmp_path):
   path = odd.encode(tmp_path / "x.avi", options=B)
   frames, _ = video.read_frames(path, [3.5], odd.SIDE, limits=Limits(packets=30))
   assert clips.read_numbers(frames) == [35]
+
+
+@pytest.mark.parametrize(
+  ("extension", "codec", "options"),
+  [
+    ("mkv", "libx264", PYRAMID),
+    ("mkv", "libx265", HEVC),
+    ("mkv", "libsvtav1", {"g": "10"}),
+    ("webm", "libvpx-vp9", {"g": "10", "lag-in-frames": "16", "auto-alt-ref": "1"}),
+  ],
+)
+def test_a_long_stretch_of_matroska_is_skipped(extension, codec, options, tmp_path):
+  path = odd.encode(tmp_path / f"x.{extension}", codec, 200, options=options, start=3.0)
+  expected, seconds = clips.read_all(path, odd.SIDE)
+  times = [0.35, 7.05, 15.55]
+  frames, ours = video.read_frames(path, times, odd.SIDE, limits=Limits(packets=80))
+  np.testing.assert_array_equal(frames, expected[[3, 70, 155]])
+  np.testing.assert_allclose(ours, seconds[[3, 70, 155]])
+  picture = video.read_picture(Scene(path, "image", 15.55, 15.6), limits=Limits(packets=40))
+  np.testing.assert_array_equal(picture, expected[155])
+
+
+def test_matroska_is_skipped_to_what_is_shown_there(case, monkeypatch):
+  _, path, numbers, seconds = case
+  if not str(path).endswith((".mkv", ".webm")):
+    return
+  monkeypatch.setattr(decoder, "_JUMP", -1.0)
+  for second in np.random.default_rng(0).uniform(0, seconds[-1] + 0.2, 8):
+    frames, _ = video.read_frames(path, [second], odd.SIDE)
+    at = np.searchsorted(seconds, second + 1.1e-3, side="right") - 1
+    assert clips.read_numbers(frames) == [numbers[at]]
 
 
 # (a, b, c, d) of a display matrix -> (quarter turns counter-clockwise, mirrored before).

@@ -203,6 +203,28 @@ def test_an_animated_png_is_a_video(tmp_path):
   assert probe(single).duration == 0
 
 
+def test_an_animated_avif_is_a_video(tmp_path):
+  """Its first picture is stored as a still picture as well."""
+  path = animation(tmp_path / "a.avif")
+  facts = probe(path)
+  assert (facts.frames, facts.duration, facts.width, facts.error) == (3, 1.5, 64, "")
+  shown, _ = frames.read_frames(path, [0, 0.6, 1.4], 64)
+  assert clips.read_numbers(shown) == [9, 10, 11]
+  assert clips.read_number(frames.read_picture(Scene(path, "image"))) == 9
+  still = animation(tmp_path / "still.avif", count=1)
+  assert (probe(still).frames, probe(still).duration) == (1, 0)
+
+
+def test_a_heic_picture_is_refused(tmp_path):
+  """FFmpeg shows one of its tiles as a video."""
+  path = tmp_path / "IMG_0001.HEIC"
+  path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+  assert "is a HEIC picture, which is not read; save it as JPEG or PNG" in probe(str(path)).error
+  for read in (pictures.read_image, lambda media: frames.read_frames(media, [0], 32)):
+    with pytest.raises(MediaError, match="is a HEIC picture"):
+      read(path)
+
+
 def test_an_animated_webp_is_no_video(tmp_path):
   path = animation(tmp_path / "a.webp")
   with pytest.raises(MediaError, match="is an animated WebP, which is not read as a video; save"):

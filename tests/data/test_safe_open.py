@@ -112,14 +112,15 @@ def test_a_list_of_files_is_not_followed(extension, kind, other, tmp_path):
   path = tmp_path / f"list.{extension}"
   path.write_text(LISTS[kind])
   for media in (str(path), path.read_bytes()):
-    assert "is a list of other files" in probe(media).error or "Invalid" in probe(media).error
+    says = "is a playlist" if kind == "hls" else "is not a picture or a video, but text"
+    assert says in probe(media).error
 
 
 def test_a_name_is_no_pattern(tmp_path):
   """FFmpeg would read a%d.tga as a1.tga, a2.tga …"""
   (tmp_path / "a%d.tga").write_bytes(bytes(100))
   os.mkfifo(tmp_path / "a1.tga")
-  assert "is a list of other files" in probe(str(tmp_path / "a%d.tga")).error
+  assert "begins with zeros" in probe(str(tmp_path / "a%d.tga")).error
 
 
 def test_a_gif_larger_than_a_picture_may_be_is_no_video(tmp_path):

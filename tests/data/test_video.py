@@ -7,6 +7,7 @@ import threading
 
 import av
 import numpy as np
+import odd_clips as odd
 from PIL import Image
 import pytest
 
@@ -174,6 +175,16 @@ def test_pictures_are_close_to_pillow(tmp_path):
   whole = clips.draw_number(0, 320, 240)
   reference = np.asarray(Image.fromarray(whole).resize((240, 180), Image.Resampling.BICUBIC))
   assert np.abs(large.astype(int) - reference).mean() < 4  # Coding loss included.
+
+
+def test_the_fields_of_interlaced_frames_are_resized_together(tmp_path):
+  path = odd.interlaced(tmp_path / "interlaced.mpg", 128)
+  whole, _ = clips.read_all(path, 128)
+  ours, _ = clips.read_all(path, SIZE)
+  for number in range(5):
+    resized = Image.fromarray(whole[number]).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    assert np.abs(ours[number].astype(int) - np.asarray(resized)).mean() < 1
+  np.testing.assert_allclose(np.diff(ours.astype(int), axis=1)[:, 8:-8], 0, atol=30)
 
 
 def test_pictures_of_pillow_are_the_released_ones_to_the_bit(tmp_path):
