@@ -190,7 +190,7 @@ def is_released(path: str | os.PathLike) -> bool:
 
 def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> None:
   """Converts a released folder as `filax convert from --source` does."""
-  from filax import shipped_configs
+  from filax.configs import common
   from filax.convert import UnreadableWeights, conversion_cache
   from filax.convert.import_folder import import_checkpoint
   from filax.convert.import_inputs import ImportRequest
@@ -202,7 +202,7 @@ def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> N
   request = ImportRequest(
     out=entry,
     source=source,
-    base=shipped_configs.load_module("common").base().to_dict(),
+    base=common.base().to_dict(),
     tokenizer=_tokenizer_of(source),
     components=components,
     knob=conversion_cache.KNOB,

@@ -12,10 +12,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.mixtures.parts import MixturePart
 from data_pipelines.manifest.reader import select_records
 from docs.generators.page_files import update_page
 from filax.cli import show
+from filax.configs.mixtures.parts import MixturePart
 from filax.models import components
 from filax.models.adapted import adapted_shapes
 from filax.train import optim
