@@ -29,7 +29,7 @@ from filax.train.signals import Signals
 _RUN = threading.Lock()  # Held while a run of this process goes on.
 
 
-def load_config(name: str | os.PathLike) -> ConfigDict:
+def load_config(name: str | os.PathLike[str]) -> ConfigDict:
   """The config "FILE:arguments", as `filax train --config` takes it.
 
     config = filax.load_config("fila_stage4:debug")
@@ -57,10 +57,10 @@ def load_config(name: str | os.PathLike) -> ConfigDict:
 @without_mesh()
 def run_training(
   config: ConfigDict | Mapping[str, Any] | str,
-  workdir: str | os.PathLike,
+  workdir: str | os.PathLike[str],
   *,
   hooks: Sequence[Hook] = (),
-  base: str | os.PathLike = "",
+  base: str | os.PathLike[str] = "",
   signals: Signals | None = None,
 ) -> dict[str, Any]:
   """Trains as `filax train` does; the same call continues a run.
