@@ -22,10 +22,10 @@ from document_blocks import (
 )
 import pytest
 
-from configs.mixtures import parts
 from filax.checkpoint import base
 from filax.cli import config_flags
 from filax.cli.main import VERBS
+from filax.configs.mixtures import parts
 
 SHELL = {"cd", "source", "export", "git", "curl", "pre-commit", "gcloud", "kubectl", "sbatch", "ls"}
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -9,11 +9,11 @@ import re
 from ml_collections import ConfigDict
 import pytest
 
-from configs import common
 from data_pipelines.packing import frame_sampling, tiles
 from data_pipelines.text import templates
 from filax import settings
 from filax.cli import config_flags
+from filax.configs import common
 from filax.models import layers, video_lm
 from filax.models.projectors import mlp
 from filax.ops import history, kmeans
