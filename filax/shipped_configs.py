@@ -49,7 +49,7 @@ def find_file(name: str) -> str:
   if os.path.isfile(name):
     return name
   path = pathlib.PurePath(name)
-  shipped = FOLDER / path.with_suffix(".py").name
+  shipped = FOLDER / f"{path.stem}.py"
   if str(path.parent) in (".", "configs") and shipped.is_file():
     return str(shipped)
   return name

@@ -23,7 +23,7 @@ FILA = [name for name in NAMES if name.startswith(("fila_stage", "fila_base"))]
 
 
 def config(name, arg=None):
-  return importlib.import_module(f"configs.{name}").get_config(arg).lock()
+  return importlib.import_module(f"filax.configs.{name}").get_config(arg).lock()
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,7 @@ CONFIGS = sorted((ROOT / "configs").glob("[a-z]*_*.py"))
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_commands_of_a_config_are_accepted(config, parsers_only):
-  module = importlib.import_module(f"configs.{config.stem}")
+  module = importlib.import_module(f"filax.configs.{config.stem}")
   commands = []
   for paragraph in inspect.getdoc(module).split("\n\n"):
     if paragraph.startswith("  filax "):

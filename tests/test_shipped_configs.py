@@ -19,7 +19,9 @@ def test_a_shipped_file_is_found_from_any_folder(name, tmp_path, monkeypatch):
   assert path.samefile(ROOT / "configs/fila_toy.py")
 
 
-@pytest.mark.parametrize("name", ["nothing", "configs/nothing.py", "mine/fila_toy.py", "/fila_toy"])
+@pytest.mark.parametrize(
+  "name", [".", "nothing", "configs/nothing.py", "mine/fila_toy.py", "/fila_toy"]
+)
 def test_other_names_stay(name):
   assert shipped_configs.find_file(name) == name
 

@@ -28,11 +28,11 @@ STAGES = {  # Parts of each published list.
 
 
 def published(stage):
-  return importlib.import_module(f"configs.mixtures.{stage}").PARTS
+  return importlib.import_module(f"filax.configs.mixtures.{stage}").PARTS
 
 
 def config(stage, arg):
-  return importlib.import_module(f"configs.{stage}").get_config(arg)
+  return importlib.import_module(f"filax.configs.{stage}").get_config(arg)
 
 
 def place(root, part, records=4, folder=None):
