@@ -25,8 +25,8 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from configs import fila_stage4, vcf_stage3
 from filax.checkpoint.tuples import as_tuples
+from filax.configs import fila_stage4, vcf_stage3
 from filax.convert import report, safetensors_writer, tensor_map, tensor_plan
 from filax.convert.formats import FORMATS
 from filax.models import components

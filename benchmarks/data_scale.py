@@ -195,7 +195,7 @@ def main_figures(results: Mapping[str, Mapping[str, Any]], records: int) -> dict
 
 def config(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
   """config.data over the manifest."""
-  from configs import common
+  from filax.configs import common
 
   data = common.base().data.to_dict()
   return data | dict(

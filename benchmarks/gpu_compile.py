@@ -104,7 +104,7 @@ ENTRIES = (
 def entry_settings(entry: GpuEntry) -> dict[str, Any]:
   """The config of an entry as `filax train` would read it."""
   module, _, argument = entry.config.partition(":")
-  config = importlib.import_module(f"configs.{module}").get_config(argument)
+  config = importlib.import_module(f"filax.configs.{module}").get_config(argument)
   with config.unlocked():
     config.update_from_flattened_dict(dict(entry.changes))
   return json.loads(config.to_json())

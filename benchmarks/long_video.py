@@ -84,8 +84,8 @@ def tiny_session(frames: int, dropout: str):
   """VideoChat-Flash at debug size, and parameters drawn at random."""
   import jax
 
-  from configs import vcf_stage3
   from data_pipelines.text import tokenizers
+  from filax.configs import vcf_stage3
   from filax.infer.processor import Processor
   from filax.infer.session import Session
   from filax.models import components

@@ -20,7 +20,7 @@ import time
 from typing import Any
 
 from benchmarks.serving_client import StreamedReply, ask_all, running_server
-from filax import shipped_configs
+from filax.configs import fila_toy
 from filax.testing import clips, tiny_checkpoint
 
 CLIENTS = (1, 8, 32)
@@ -63,7 +63,7 @@ class DemoConfig:
   def get_config(size: str):
     """The config of the demo; `size` is that of tests."""
     del size
-    return shipped_configs.load_module("fila_toy").get_config()
+    return fila_toy.get_config()
 
 
 def demo_checkpoint(folder: pathlib.Path) -> str:

@@ -9,10 +9,10 @@ Table 4 of the paper: 32 frames in training, with the learning rates and the bat
 answering, the model sees 64 frames.
 """
 
-from configs import common
-from configs.fila_stage2 import RATES
-from configs.mixtures.fila_stage4 import PARTS
-from configs.mixtures.parts import choose
+from filax.configs import common
+from filax.configs.fila_stage2 import RATES
+from filax.configs.mixtures.fila_stage4 import PARTS
+from filax.configs.mixtures.parts import choose
 
 
 def get_config(arg=None):

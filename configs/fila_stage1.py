@@ -10,9 +10,9 @@ tokens, no newline). Set config.init_from to a folder that holds the pretrained 
 language model.
 """
 
-from configs import common
-from configs.mixtures.fila_stage1 import PARTS
-from configs.mixtures.parts import choose
+from filax.configs import common
+from filax.configs.mixtures.fila_stage1 import PARTS
+from filax.configs.mixtures.parts import choose
 
 
 def get_config(arg=None):

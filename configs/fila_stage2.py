@@ -10,9 +10,9 @@ image newline has the language model's rate, as in LLaVA's script. A single imag
 overview and at most 9 tiles (anyres_max_9).
 """
 
-from configs import common
-from configs.mixtures.fila_stage2 import PARTS
-from configs.mixtures.parts import choose
+from filax.configs import common
+from filax.configs.mixtures.fila_stage2 import PARTS
+from filax.configs.mixtures.parts import choose
 
 RATES = (("image_newline$", 1e-5), ("^encoder/", 2e-6), ("^projector/", 2e-6), ("^llm/", 1e-5))
 

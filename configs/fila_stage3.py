@@ -8,8 +8,8 @@
 Table 4 of the paper prints one column for stages 2 and 3: same rates, batch 64, one epoch.
 """
 
-from configs import fila_stage2
-from configs.mixtures.fila_stage3 import PARTS
+from filax.configs import fila_stage2
+from filax.configs.mixtures.fila_stage3 import PARTS
 
 
 def get_config(arg=None):

@@ -13,10 +13,10 @@ training no scenes are selected. A video has 32 x 196 tokens and one newline. Th
 samples with captions of long videos.
 """
 
-from configs import common
-from configs.fila_stage2 import RATES
-from configs.mixtures.fila_stage4 import PARTS
-from configs.mixtures.parts import choose
+from filax.configs import common
+from filax.configs.fila_stage2 import RATES
+from filax.configs.mixtures.fila_stage4 import PARTS
+from filax.configs.mixtures.parts import choose
 
 
 def get_config(arg=None):

@@ -22,7 +22,7 @@ rate of their own, as in the paper, but not the paper's 2e-6: with it they would
 few steps.
 """
 
-from configs import common
+from filax.configs import common
 
 RATE = 2e-3
 GROUPS = 8  # The 16 patches of a group's frames are merged, then pooled to 4 tokens.

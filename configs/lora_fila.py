@@ -15,7 +15,7 @@ The checkpoint holds only the adapters, and the path of FOLDER. Keep FOLDER; if 
 new path with --base. `filax chat`, `evals` and `convert` take runs/mine like any other run.
 """
 
-from configs import common
+from filax.configs import common
 
 
 def get_config(arg=None):

@@ -12,8 +12,8 @@ configs/lora_fila.py describes what is trained and what the run folder holds.
 `dropout=uniform0_attention` trains with visual dropout. The other arguments are those of stage 1.
 """
 
-from configs import common
-from configs.vcf_stage1 import base, dynamic, parse
+from filax.configs import common
+from filax.configs.vcf_stage1 import base, dynamic, parse
 
 
 def get_config(arg=None):

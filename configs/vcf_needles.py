@@ -26,7 +26,7 @@ No row is as long as the test. So random gaps spread the positions of each sampl
 
 from typing import Any
 
-from configs import common, vcf_toy
+from filax.configs import common, vcf_toy
 
 CLIP = vcf_toy.CLIP
 POSITIONS = 24_576

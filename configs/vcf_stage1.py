@@ -22,9 +22,9 @@ Arguments of all stages:
 
 from ml_collections import ConfigDict
 
-from configs import common
-from configs.mixtures.parts import choose
-from configs.mixtures.vcf_stage1 import PARTS
+from filax.configs import common
+from filax.configs.mixtures.parts import choose
+from filax.configs.mixtures.vcf_stage1 import PARTS
 
 LONG = (  # Lengths of prompts with up to 10,000 frames.
   40_960,

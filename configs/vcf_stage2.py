@@ -10,10 +10,10 @@ samples per step, one epoch, 4 or 8 frames per video. A single picture becomes a
 36 tiles, each of 64 tokens. The arguments are those of stage 1.
 """
 
-from configs import common
-from configs.mixtures.parts import choose
-from configs.mixtures.vcf_stage2 import PARTS
-from configs.vcf_stage1 import base, dynamic, parse
+from filax.configs import common
+from filax.configs.mixtures.parts import choose
+from filax.configs.mixtures.vcf_stage2 import PARTS
+from filax.configs.vcf_stage1 import base, dynamic, parse
 
 RATES = (("^encoder/", 2e-6), ("^projector/", 1e-5), ("^llm/", 1e-5))
 IMAGES = dict(mode="anyres_nopad", tiles=36)

@@ -11,11 +11,11 @@ As released: learning rates and batch of stage 2, one epoch, 64 to 512 frames pe
 per frame. The arguments are those of stage 1.
 """
 
-from configs import common
-from configs.mixtures.parts import choose
-from configs.mixtures.vcf_stage3 import PARTS
-from configs.vcf_stage1 import base, dynamic, parse
-from configs.vcf_stage2 import IMAGES, RATES
+from filax.configs import common
+from filax.configs.mixtures.parts import choose
+from filax.configs.mixtures.vcf_stage3 import PARTS
+from filax.configs.vcf_stage1 import base, dynamic, parse
+from filax.configs.vcf_stage2 import IMAGES, RATES
 
 
 def get_config(arg=None):

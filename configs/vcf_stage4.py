@@ -10,11 +10,11 @@ one epoch, 25 % of the data of stage 3. The encoder's positions are computed and
 parameters of stage 3 fit larger pictures. Only the 7B model with UMT has this stage.
 """
 
-from configs import common
-from configs.mixtures.parts import choose
-from configs.mixtures.vcf_stage4 import PARTS
-from configs.vcf_stage1 import base, dynamic, parse
-from configs.vcf_stage2 import IMAGES
+from filax.configs import common
+from filax.configs.mixtures.parts import choose
+from filax.configs.mixtures.vcf_stage4 import PARTS
+from filax.configs.vcf_stage1 import base, dynamic, parse
+from filax.configs.vcf_stage2 import IMAGES
 
 
 def get_config(arg=None):

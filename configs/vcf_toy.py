@@ -36,7 +36,7 @@ Shorter runs on idle cores suggest about 110, 310, 115 and 210 seconds.
 
 from typing import Any
 
-from configs import common, fila_toy
+from filax.configs import common, fila_toy
 
 CLIP = 4  # Frames of a clip.
 TOKENS = 2  # Visual tokens per frame after merging.

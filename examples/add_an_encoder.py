@@ -12,7 +12,7 @@ import argparse
 from flax import linen as nn
 
 import filax
-from filax import shipped_configs
+from filax.configs import common
 from filax.models import roles
 from filax.models.layers import PatchEmbed, VisionMLP, check_size, standardise
 
@@ -48,7 +48,6 @@ if __name__ == "__main__":
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   parser.add_argument("workdir", help="where checkpoints and metrics go")
   options = parser.parse_args()
-  common = shipped_configs.load_module("common")
   config = common.shrink(common.base())
   config.model.encoder = dict(name="add_an_encoder:Patches", width=48)
   config.steps = 2

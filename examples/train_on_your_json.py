@@ -15,7 +15,7 @@ import pathlib
 
 from data_pipelines.text import tokenizers
 import filax
-from filax import shipped_configs
+from filax.configs import common
 
 ROLES = {"human": "user", "gpt": "assistant"}
 
@@ -29,7 +29,6 @@ def turns(manifest: pathlib.Path) -> Iterator[str]:
 
 def tiny_config(manifest: pathlib.Path, tokenizer: pathlib.Path, steps: int):
   """FiLA-Video with tiny models: what `:debug` is, on other data."""
-  common = shipped_configs.load_module("common")
   config = common.shrink(common.base())
   config.debug_corpus = ""
   config.data.train = ((str(manifest), "all"),)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # What editors and type checkers know of the names below.
   from filax.training import load_config as load_config
   from filax.training import run_training as run_training
 
+  __version__: str
+
 _NAMES = {  # public name -> module
   "build": "filax.models.components",
   "build_video_lm": "filax.models.components",
@@ -56,13 +58,15 @@ _NAMES = {  # public name -> module
 __all__ = sorted(_NAMES)
 
 
-def __getattr__(name: str):
-  if name == "__version__":
-    return importlib.import_module("filax.cli.main").version()
-  if name not in _NAMES:
-    raise AttributeError(f"filax has no {name!r}. It offers {', '.join(__all__)}.")
-  return getattr(importlib.import_module(_NAMES[name]), name)
+if not TYPE_CHECKING:  # A type checker would take any name for a public one.
+
+  def __getattr__(name):
+    if name == "__version__":
+      return importlib.import_module("filax.cli.main").version()
+    if name not in _NAMES:
+      raise AttributeError(f"filax has no {name!r}. It offers {', '.join(__all__)}.")
+    return getattr(importlib.import_module(_NAMES[name]), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
   return __all__

@@ -25,7 +25,7 @@ _HUB = re.compile(r"(?:https://huggingface\.co|hf:/)/([\w.-]+/[\w.-]+)(?:/.*)?")
 
 
 def load(
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   *,
   mesh: Mapping[str, int] | str | None = None,
   param_dtype: str = "",
@@ -56,7 +56,7 @@ def load(
   )
 
 
-def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> str:
+def find_checkpoint(path: str | os.PathLike[str], components: Sequence[str] = ()) -> str:
   """The checkpoint of a path: itself, or that of a released folder.
 
   A released folder is converted unless the cache has it; a line on stderr says so. `components`:
@@ -82,7 +82,7 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
   return os.fspath(conversion_cache.convert_once(source, convert))
 
 
-def _check_is_here(path: str | os.PathLike) -> None:
+def _check_is_here(path: str | os.PathLike[str]) -> None:
   """Raises ValueError for an address that is not a bucket.
 
   OSError for a bucket that does not answer.
@@ -98,7 +98,7 @@ def _check_is_here(path: str | os.PathLike) -> None:
   storage.check_reachable(text)
 
 
-def _check_not_without_weights(path: str | os.PathLike) -> None:
+def _check_not_without_weights(path: str | os.PathLike[str]) -> None:
   """Raises ValueError for a released folder without its weights."""
   folder = Path(files.absolute(path))
   if files.is_bucket(path) or not folder.is_dir() or run_folder.step_folders(folder):
@@ -113,7 +113,7 @@ def _check_not_without_weights(path: str | os.PathLike) -> None:
     )
 
 
-def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:
+def _check_can_answer(source: str | os.PathLike[str], checkpoint: str) -> None:
   """Raises ValueError for a part of a model, or without a tokenizer."""
   from data_pipelines.text import tokenizer_folder
   from filax.checkpoint import store
@@ -134,7 +134,7 @@ def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:
     )
 
 
-def described_config(folder: str | os.PathLike) -> dict[str, Any]:
+def described_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
   """The config of a released folder, as far as its config.json tells.
 
   That of an export of FiLax, otherwise only the parts of the model. Raises ValueError or OSError
@@ -149,7 +149,7 @@ def described_config(folder: str | os.PathLike) -> dict[str, Any]:
   return described
 
 
-def described_model(source: str | os.PathLike) -> dict[str, Any]:
+def described_model(source: str | os.PathLike[str]) -> dict[str, Any]:
   """config.model of a released folder or GGUF file, without a conversion.
 
   Its vocabulary is that of the file. Raises ValueError or OSError if it cannot be converted.
@@ -160,7 +160,7 @@ def described_model(source: str | os.PathLike) -> dict[str, Any]:
   return model
 
 
-def cached_checkpoint(path: str | os.PathLike) -> str:
+def cached_checkpoint(path: str | os.PathLike[str]) -> str:
   """As `find_checkpoint`, but nothing is converted: the entry need not exist."""
   if not is_released(path):
     return os.fspath(path)
@@ -169,7 +169,7 @@ def cached_checkpoint(path: str | os.PathLike) -> str:
   return os.fspath(conversion_cache.entry_path(Path(files.absolute(path))))
 
 
-def is_released(path: str | os.PathLike) -> bool:
+def is_released(path: str | os.PathLike[str]) -> bool:
   """Whether a path holds PyTorch weights or a GGUF file."""
   from filax.convert.gguf import container
 
@@ -190,7 +190,7 @@ def is_released(path: str | os.PathLike) -> bool:
 
 def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> None:
   """Converts a released folder as `filax convert from --source` does."""
-  from filax import shipped_configs
+  from filax.configs import common
   from filax.convert import UnreadableWeights, conversion_cache
   from filax.convert.import_folder import import_checkpoint
   from filax.convert.import_inputs import ImportRequest
@@ -202,7 +202,7 @@ def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> N
   request = ImportRequest(
     out=entry,
     source=source,
-    base=shipped_configs.load_module("common").base().to_dict(),
+    base=common.base().to_dict(),
     tokenizer=_tokenizer_of(source),
     components=components,
     knob=conversion_cache.KNOB,

@@ -1,32 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configs that come with FiLax, wherever it is installed.
 
-In a checkout they are the folder `configs/`. An installed FiLax has them inside its package, so
-that site-packages gets no package with such a common name.
+They are the package filax.configs, which in a checkout is the folder `configs/`.
 """
 
-import importlib
+from collections.abc import Sequence
+import importlib.machinery
 import os
 import pathlib
 import sys
-import types
 
 FOLDER = pathlib.Path(__file__).parent / "configs"
 
 
-def make_importable() -> None:
-  """Lets a config file say `from configs import common`.
+class _ConfigsOfFiLax:
+  """Finds `configs`, and modules that a package `configs` lacks, in FiLax."""
 
-  A package `configs` of the user's own comes first; modules that it lacks are taken from FiLax.
+  def find_spec(
+    self, name: str, path: Sequence[str] | None = None, target: object = None
+  ) -> importlib.machinery.ModuleSpec | None:
+    """Asked by `import` for modules that are nowhere else."""
+    package, *modules = name.split(".")
+    if package != "configs":
+      return None
+    folder = FOLDER.joinpath(*modules).parent
+    return importlib.machinery.PathFinder.find_spec(name, [str(folder)])
+
+
+_FINDER = _ConfigsOfFiLax()
+
+
+def make_importable() -> None:
+  """Lets the config file of a user say `from configs import common`.
+
+  A package `configs` of the user's own comes first. Only filax.configs is always FiLax's.
   """
-  try:
-    package = importlib.import_module("configs")
-  except ModuleNotFoundError:
-    package = types.ModuleType("configs", "Configs that come with FiLax.")
-    package.__path__ = []
-    sys.modules["configs"] = package
-  if str(FOLDER) not in package.__path__:
-    package.__path__.append(str(FOLDER))
+  if _FINDER not in sys.meta_path:
+    sys.meta_path.append(_FINDER)
 
 
 def find_file(name: str) -> str:
@@ -36,16 +46,10 @@ def find_file(name: str) -> str:
   find_file("configs/fila_stage4.py") and find_file("fila_stage4") find the shipped file from any
   folder. An unknown name is returned unchanged.
   """
-  if os.path.exists(name):
+  if os.path.isfile(name):
     return name
   path = pathlib.PurePath(name)
-  shipped = FOLDER / path.with_suffix(".py").name
+  shipped = FOLDER / f"{path.stem}.py"
   if str(path.parent) in (".", "configs") and shipped.is_file():
     return str(shipped)
   return name
-
-
-def load_module(name: str) -> types.ModuleType:
-  """A shipped config as a module: load_module("fila_toy")."""
-  make_importable()
-  return importlib.import_module(f"configs.{name}")

@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from filax import files, settings, shipped_configs, starting_point
+from filax import files, placeholders, settings, shipped_configs, starting_point
 from filax.checkpoint import base as adapter_base
 from filax.checkpoint.tuples import as_tuples
 from filax.parallel import distributed, ending
@@ -29,7 +29,7 @@ from filax.train.signals import Signals
 _RUN = threading.Lock()  # Held while a run of this process goes on.
 
 
-def load_config(name: str | os.PathLike) -> ConfigDict:
+def load_config(name: str | os.PathLike[str]) -> ConfigDict:
   """The config "FILE:arguments", as `filax train --config` takes it.
 
     config = filax.load_config("fila_stage4:debug")
@@ -50,16 +50,17 @@ def load_config(name: str | os.PathLike) -> ConfigDict:
   if not hasattr(module, "get_config"):
     raise ValueError(f"{path} is not a config: it has no get_config(arg).")
   config = module.get_config(arguments) if colon else module.get_config()
-  return config.lock()
+  placeholders.lock(config)
+  return config
 
 
 @without_mesh()
 def run_training(
   config: ConfigDict | Mapping[str, Any] | str,
-  workdir: str | os.PathLike,
+  workdir: str | os.PathLike[str],
   *,
   hooks: Sequence[Hook] = (),
-  base: str | os.PathLike = "",
+  base: str | os.PathLike[str] = "",
   signals: Signals | None = None,
 ) -> dict[str, Any]:
   """Trains as `filax train` does; the same call continues a run.
@@ -122,6 +123,8 @@ def _copy(config: ConfigDict | Mapping[str, Any]) -> ConfigDict:
 
   config: also a FrozenConfigDict, or the dict of a config.json.
   """
+  if isinstance(config, ConfigDict):
+    placeholders.check_all_set(config)
   copied = ConfigDict(config.to_dict() if hasattr(config, "to_dict") else as_tuples(dict(config)))
   settings.expand_home(copied)
   return copied.lock()

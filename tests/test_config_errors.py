@@ -3,6 +3,7 @@
 
 import pytest
 
+import filax
 from filax.cli import chat, config_flags, data, train
 
 EMPTY = "from configs import common\n\n\ndef get_config(arg=None):\n"
@@ -82,7 +83,7 @@ SHRUNK = EMPTY + "  c = common.shrink(common.base())\n"
     ("c.optimizer = dict(warmup=0.5)", "config.optimizer.warmup .* mean config.optim.warmup?"),
     ("c.notes = 'x'", "config.notes is set, .* go into a group such as config.my_lab"),
     ("c.optim.rates = (('', np.float32(1)),)", r"config.optim.rates=.* config.json .* float\(x\)"),
-    ("c.steps = required(int)", "has a required_placeholder. Give that setting a default"),
+    ("c.steps = required(int)", r"leaves config.steps open \(required_placeholder\).* a default"),
     ("c = FrozenConfigDict(c)", "is not a config: it must have a get_config"),
   ],
 )
@@ -100,6 +101,21 @@ def test_a_group_of_settings_for_hooks_of_the_users_own(tmp_path):
   file.write_text(f"{SHRUNK}  c.my_lab = dict(notes='x')\n  return c\n")
   config, _ = config_flags.read_config([f"--config={file}", "--config.my_lab.notes=y"])
   assert config.my_lab.notes == "y"
+
+
+def test_a_setting_left_open_is_set_from_python(tmp_path):
+  file = tmp_path / "mine.py"
+  required = "from ml_collections.config_dict import required_placeholder\n"
+  file.write_text(f"{required}{SHRUNK}  c.steps = required_placeholder(int)\n  return c\n")
+  config = filax.load_config(file)
+  with pytest.raises(ValueError, match=r"leaves config\.steps open"):
+    filax.run_training(config, tmp_path / "run")
+  config.steps = 3
+  config.optim.warmup = -1.0
+  with pytest.raises(ValueError, match=r"config\.optim\.warmup"):
+    filax.run_training(config, tmp_path / "run")
+  with pytest.raises(AttributeError, match="locked"):
+    config.optim.wramup = 1.0
 
 
 def test_a_config_in_the_home_folder(tmp_path, monkeypatch):

@@ -8,9 +8,9 @@ from absl import logging
 import jax
 import pytest
 
-from configs import common
 from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.synthesis import toy
+from filax.configs import common
 from filax.models import adapted, components
 from filax.train import loop, optim
 from filax.train import run as train
@@ -23,7 +23,7 @@ FILA = [name for name in NAMES if name.startswith(("fila_stage", "fila_base"))]
 
 
 def config(name, arg=None):
-  return importlib.import_module(f"configs.{name}").get_config(arg).lock()
+  return importlib.import_module(f"filax.configs.{name}").get_config(arg).lock()
 
 
 @pytest.fixture(scope="session")

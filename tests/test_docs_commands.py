@@ -22,10 +22,10 @@ from document_blocks import (
 )
 import pytest
 
-from configs.mixtures import parts
 from filax.checkpoint import base
 from filax.cli import config_flags
 from filax.cli.main import VERBS
+from filax.configs.mixtures import parts
 
 SHELL = {"cd", "source", "export", "git", "curl", "pre-commit", "gcloud", "kubectl", "sbatch", "ls"}
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -164,7 +164,7 @@ CONFIGS = sorted((ROOT / "configs").glob("[a-z]*_*.py"))
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_commands_of_a_config_are_accepted(config, parsers_only):
-  module = importlib.import_module(f"configs.{config.stem}")
+  module = importlib.import_module(f"filax.configs.{config.stem}")
   commands = []
   for paragraph in inspect.getdoc(module).split("\n\n"):
     if paragraph.startswith("  filax "):

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from configs import common
 from docs.generators import api_pages, command_pages, docstrings, settings_page, stage_cards
 from filax import settings
 from filax.cli.main import VERBS
+from filax.configs import common
 
 PLANS = json.loads((stage_cards.DOCS / "plan.json").read_text())
 CHOICES = json.loads((stage_cards.DOCS / "plan_choices.json").read_text())
@@ -52,13 +52,13 @@ def test_chip_hours_follow_from_steps():
 
 
 def test_samples_of_a_part_follow_its_strategy():
-  part = importlib.import_module("configs.mixtures.vcf_stage1").PARTS[0]
+  part = importlib.import_module("filax.configs.mixtures.vcf_stage1").PARTS[0]
   part = part._replace(samples="10k", strategy="first:10%")
   assert stage_cards.sample_count(part) == 1000
 
 
 def test_unknown_samples_are_told():
-  part = importlib.import_module("configs.mixtures.vcf_stage1").PARTS[0]
+  part = importlib.import_module("filax.configs.mixtures.vcf_stage1").PARTS[0]
   parts = [part._replace(samples="10", strategy="all"), part._replace(samples="unknown")]
   assert stage_cards.count_text(parts) == "at least 10"
 

@@ -69,6 +69,13 @@ def test_the_selector_names_the_setting_that_is_too_small():
     selector.groups(5)
 
 
+def test_a_model_builds_with_a_selector_that_needs_many_frames():
+  section = dict(name="motion_selector:MostMotion", scenes=4, size=3)
+  model = build_with("selector", **section)
+  assert model.example_frames() == 12
+  assert components.parameter_shapes(model)["llm"]
+
+
 def test_the_merger_is_the_mean_if_its_gate_is_zero():
   merger = components.build("merger", dict(name="gated_merger:Gated"))
   x = jax.random.normal(jax.random.key(0), (1, 2, 3, 4, 8))

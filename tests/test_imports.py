@@ -58,6 +58,7 @@ MAY = {
   "filax/settings.py": ("filax.setting_kinds",),
   "filax/costs.py": (),
   "filax/shipped_configs.py": (),
+  "filax/placeholders.py": (),
   "filax/parallel": BASE,
   "filax/ops": (*BASE, "filax.parallel"),
   "filax/models": (*MODEL, JAX_CACHE),
@@ -74,12 +75,12 @@ MAY = {
   "filax/demo": (
     *RUNS,
     "filax.evals",
-    "filax.shipped_configs",
+    "filax.configs",
     "filax.training",
     "data_pipelines",
   ),
   "filax/serve": (*RUNS, "filax.evals", "data_pipelines"),
-  "filax/testing": (*RUNS, "filax.shipped_configs", "data_pipelines"),
+  "filax/testing": (*RUNS, "filax.configs", "data_pipelines"),
   "filax/cli": ("filax", "data_pipelines"),
   "filax/__init__.py": ("filax",),  # For type checkers; tests/test_public_api.py looks.
   "filax/__main__.py": ("filax.cli",),
@@ -88,14 +89,15 @@ MAY = {
   "filax/training.py": (
     *RUNS,
     "filax.evals",
+    "filax.placeholders",
     "filax.shipped_configs",
     "filax.starting_point",
     "data_pipelines",
   ),
-  "filax/released.py": (*RUNS, "filax.shipped_configs", "data_pipelines"),
+  "filax/released.py": (*RUNS, "filax.configs", "data_pipelines"),
   "filax": (),
   "data_pipelines": BASE,
-  "configs": ("configs",),
+  "configs": ("filax.configs",),
 }
 # Folder or file -> what of others' it may not import.
 MAY_NOT = {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names that `import filax` offers, what importing costs, and the example that shows them."""
 
+import ast
+import inspect
 import pathlib
 import re
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 import filax
 from filax.cli.main import main
 from filax.infer import compiled, decoding, encode, generate
+from filax.infer.chat import Conversation
 from filax.infer.pair import PairedModel
 from filax.models.video_lm import VideoLM
 from filax.testing import clips, manifests, tiny_checkpoint
@@ -47,6 +50,32 @@ def test_type_checkers_know_every_name():
   text = (pathlib.Path(filax.__file__)).read_text()
   known = re.findall(r"^  from (\S+) import (\S+) as \2$", text, re.MULTILINE)
   assert {name: module for module, name in known} == filax._NAMES
+
+
+def public_functions():
+  """What a user of sessions calls."""
+  for name in ("build", "build_video_lm", "evaluate", "load", "load_config", "read_video"):
+    yield getattr(filax, name)
+  yield filax.run_training
+  for owner in (filax.Session, Conversation, filax.DecodedVideo):
+    for name, method in inspect.getmembers(owner, inspect.isfunction):
+      if not name.startswith("_"):
+        yield method
+
+
+@pytest.mark.parametrize("function", public_functions(), ids=lambda f: f.__qualname__)
+def test_public_functions_are_typed_throughout(function):
+  """Strict type checkers complain about a user's call otherwise."""
+  signature = inspect.signature(function)
+  assert signature.return_annotation is not inspect.Signature.empty
+  for name, parameter in signature.parameters.items():
+    assert name == "self" or parameter.annotation is not inspect.Parameter.empty, name
+
+
+def test_type_checkers_see_an_unknown_name():
+  """A module with a __getattr__ has any name, for them."""
+  tree = ast.parse(pathlib.Path(filax.__file__).read_text())
+  assert "__getattr__" not in [getattr(node, "name", "") for node in tree.body]
 
 
 def test_the_version_is_that_of_the_command(capsys):

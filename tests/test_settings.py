@@ -9,11 +9,11 @@ import re
 from ml_collections import ConfigDict
 import pytest
 
-from configs import common
 from data_pipelines.packing import frame_sampling, tiles
 from data_pipelines.text import templates
 from filax import settings
 from filax.cli import config_flags
+from filax.configs import common
 from filax.models import layers, video_lm
 from filax.models.projectors import mlp
 from filax.ops import history, kmeans
@@ -41,7 +41,7 @@ def leaves(config):
 
 
 def all_configs():
-  modules = [importlib.import_module(f"configs.{name}") for name in NAMES]
+  modules = [importlib.import_module(f"filax.configs.{name}") for name in NAMES]
   return [common.base(), *(module.get_config(None) for module in modules)]
 
 
@@ -54,7 +54,7 @@ def test_every_setting_has_a_row_and_every_row_a_setting():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("arg", [None, "debug"])
 def test_our_configs_pass(name, arg):
-  settings.check_settings(importlib.import_module(f"configs.{name}").get_config(arg))
+  settings.check_settings(importlib.import_module(f"filax.configs.{name}").get_config(arg))
 
 
 def test_names_are_those_of_the_code():

@@ -27,7 +27,7 @@ FRAMES = {1: (4, None), 2: (8, 1), 3: (512, 64), 4: (512, 64)}
 
 
 def config(stage, arg=""):
-  return importlib.import_module(f"configs.vcf_stage{stage}").get_config(arg or None)
+  return importlib.import_module(f"filax.configs.vcf_stage{stage}").get_config(arg or None)
 
 
 @pytest.mark.parametrize("arg", ARGS)

@@ -61,7 +61,7 @@ def prepare_recipe(
 
 def stage_config(model: str, corpus: pathlib.Path, steps: int, seed: int) -> ConfigDict:
   """The config of a toy's first stage."""
-  module = importlib.import_module(f"configs.{TOYS[model]}")
+  module = importlib.import_module(f"filax.configs.{TOYS[model]}")
   config = module.get_config(f"stage=1,corpus={corpus}")
   config.steps = steps
   config.seed = seed

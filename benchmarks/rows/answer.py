@@ -23,8 +23,8 @@ def _session(frames: int) -> Any:
   """A session with random weights."""
   from benchmarks import models
   from benchmarks.scratch import scratch_folder
-  from configs import vcf_stage3
   from data_pipelines.text import tokenizers
+  from filax.configs import vcf_stage3
   from filax.infer.processor import Processor
   from filax.infer.session import Session
   from filax.models import components

@@ -4,8 +4,8 @@
 The paper names the set; the file is that of its release.
 """
 
-from configs.mixtures import sources
-from configs.mixtures.parts import MixturePart, parts
+from filax.configs.mixtures import sources
+from filax.configs.mixtures.parts import MixturePart, parts
 
 PARTS: tuple[MixturePart, ...] = (
   *parts(

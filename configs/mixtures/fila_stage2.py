@@ -6,8 +6,8 @@ descriptions of COCO118K, BLIP558K and CC3M. Which files it took is unknown; the
 LLaVA-OneVision's middle stage, one of which was never released.
 """
 
-from configs.mixtures import sources
-from configs.mixtures.parts import MixturePart, parts
+from filax.configs.mixtures import sources
+from filax.configs.mixtures.parts import MixturePart, parts
 
 PARTS: tuple[MixturePart, ...] = (
   *parts(

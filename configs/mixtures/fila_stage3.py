@@ -5,8 +5,8 @@ The paper names the data; the parts are those of LLaVA-OneVision's single-image 
 are not in its release.
 """
 
-from configs.mixtures import sources
-from configs.mixtures.parts import MixturePart, parts
+from filax.configs.mixtures import sources
+from filax.configs.mixtures.parts import MixturePart, parts
 
 PARTS: tuple[MixturePart, ...] = (
   *parts(

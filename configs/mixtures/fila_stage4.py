@@ -6,6 +6,6 @@ Folders and files are named as on the hub; the numbers are those of VideoChat-Fl
 paper's own LongVideo was never published: `filax data synthesize` makes such data.
 """
 
-from configs.mixtures import llava_video
+from filax.configs.mixtures import llava_video
 
 PARTS = llava_video.as_published()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The 38 files of LLaVA-Video-178K, under the hub's names and under VideoChat-Flash's."""
 
-from configs.mixtures import sources
-from configs.mixtures.parts import MixturePart
+from filax.configs.mixtures import sources
+from filax.configs.mixtures.parts import MixturePart
 
 # (folder, file, samples); the numbers are those of VideoChat-Flash's copies.
 FILES = (

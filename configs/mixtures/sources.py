@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data sets of the mixtures: where their media are, and their licences as far as stated."""
 
-from configs.mixtures.parts import DataSource
+from filax.configs.mixtures.parts import DataSource
 
 VIDEOCHAT_FLASH = (
   "https://huggingface.co/datasets/OpenGVLab/VideoChat-Flash-Training-Data (card: Apache-2.0)"

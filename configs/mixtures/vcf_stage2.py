@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """VideoChat-Flash stage 2: the list of its training code, twelve parts."""
 
-from configs.mixtures import sources
-from configs.mixtures.parts import MixturePart, parts
+from filax.configs.mixtures import sources
+from filax.configs.mixtures.parts import MixturePart, parts
 
 PARTS: tuple[MixturePart, ...] = (
   *parts(

@@ -5,8 +5,8 @@ The paper counts 3.5 million samples: 1.1 M of pictures, 1.7 M of short videos a
 ones. Numbers such as 40k are those in the names of the files, which are rounded.
 """
 
-from configs.mixtures import llava_video, sources
-from configs.mixtures.parts import MixturePart, parts
+from filax.configs.mixtures import llava_video, sources
+from filax.configs.mixtures.parts import MixturePart, parts
 
 PARTS: tuple[MixturePart, ...] = (
   *parts(

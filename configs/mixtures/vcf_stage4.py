@@ -4,8 +4,8 @@
 The parts of which stage 3 takes a share already keep that share, as in the training code.
 """
 
-from configs.mixtures import sources, vcf_stage3
-from configs.mixtures.parts import MixturePart, parts
+from filax.configs.mixtures import sources, vcf_stage3
+from filax.configs.mixtures.parts import MixturePart, parts
 
 QUARTER = "first:25%"
 

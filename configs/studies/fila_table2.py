@@ -12,9 +12,9 @@ asks about single events, and questions about long scenes stand for VideoMME. Th
 made before any run.
 """
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

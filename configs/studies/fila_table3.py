@@ -10,9 +10,9 @@ spaced in training and in answering, as in the paper. Weighted fusion is also tr
 that the paper does not try: after the projector's layers, and after its pooling.
 """
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

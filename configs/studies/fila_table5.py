@@ -12,9 +12,9 @@ synthetic data are scene-by-scene captions of long videos that were joined from 
 proportion as in the paper. The small world has no subtitles.
 """
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

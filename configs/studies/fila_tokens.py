@@ -9,9 +9,9 @@ half of the visual tokens. FiLA-Base is trained on 32 frames and answers from 64
 has a quarter of each number.
 """
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

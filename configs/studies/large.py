@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from configs import fila_base, fila_stage4, vcf_stage3
-from configs.studies.common import add_column, add_questions, add_run, set_merger
+from filax.configs import fila_base, fila_stage4, vcf_stage3
+from filax.configs.studies.common import add_column, add_questions, add_run, set_merger
 
 SUBSET = "random:20%"  # Of LLaVA-Video-178K, as in the paper's ablations.
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import common, fila_toy, vcf_toy
-from configs.studies.common import DATA, add_run, has_run, set_merger
+from filax.configs import common, fila_toy, vcf_toy
+from filax.configs.studies.common import DATA, add_run, has_run, set_merger
 
 SIZE = fila_toy.SIZE
 GROUPS = fila_toy.GROUPS

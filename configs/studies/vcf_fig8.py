@@ -12,9 +12,9 @@ paper claims (section 6.2):
 - In the shallow layers, uniform dropout is better than dropout by attention.
 """
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

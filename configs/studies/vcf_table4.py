@@ -11,9 +11,9 @@ row starts from one model that learned to answer from 32 frames.
 
 from typing import NamedTuple
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

@@ -10,9 +10,9 @@ actions. Questions about motion stand for it in the small world.
 
 from typing import Any
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

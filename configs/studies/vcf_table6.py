@@ -11,9 +11,9 @@ the compressor. In the small world it has 16 tokens, and a compressor keeps 1 or
 downsampling cannot keep 1.
 """
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

@@ -9,9 +9,9 @@ The paper drops tokens after layers 4 and 18 of 28. The small model has 6 layers
 after layers 1 and 4.
 """
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

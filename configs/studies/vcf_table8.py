@@ -10,9 +10,9 @@ last statement is not about an order, so the study has no claim for it.) All run
 take the same number of steps.
 """
 
-from configs import common as base
-from configs.studies import large, small
-from configs.studies.common import (
+from filax.configs import common as base
+from filax.configs.studies import large, small
+from filax.configs.studies.common import (
   HELD_OUT,
   add_cell,
   add_column,

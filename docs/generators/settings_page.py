@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pathlib
 import re
 
-from configs import common
 from docs.generators.page_files import update_page
 from filax import settings
+from filax.configs import common
 from filax.spec import dropout_stages
 
 SOURCE = pathlib.Path(common.__file__)

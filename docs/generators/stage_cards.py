@@ -12,10 +12,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.mixtures.parts import MixturePart
 from data_pipelines.manifest.reader import select_records
 from docs.generators.page_files import update_page
 from filax.cli import show
+from filax.configs.mixtures.parts import MixturePart
 from filax.models import components
 from filax.models.adapted import adapted_shapes
 from filax.train import optim
@@ -57,8 +57,8 @@ def index_lines() -> Iterator[str]:
 
 def index_row(stage: str) -> str:
   """A row of the table of stages."""
-  config = importlib.import_module(f"configs.{stage}").get_config()
-  parts = importlib.import_module(f"configs.mixtures.{stage}").PARTS
+  config = importlib.import_module(f"filax.configs.{stage}").get_config()
+  parts = importlib.import_module(f"filax.configs.mixtures.{stage}").PARTS
   learning = []
   for pattern, rate in config.optim.rates:
     if rate:
@@ -73,9 +73,9 @@ def index_row(stage: str) -> str:
 
 def card_lines(stage: str, plans: Plans, choices: Choices) -> Iterator[str]:
   """The page of a stage, line by line."""
-  module = importlib.import_module(f"configs.{stage}")
+  module = importlib.import_module(f"filax.configs.{stage}")
   config = module.get_config()
-  mixture = importlib.import_module(f"configs.mixtures.{stage}")
+  mixture = importlib.import_module(f"filax.configs.mixtures.{stage}")
   yield from docstring_lines(inspect.getdoc(module) or "")
   yield from ("", "## Recipe", "")
   yield from recipe_table(config)

@@ -4,11 +4,10 @@
 The README beside this file has the commands. `folder` is what prepare.py has written.
 """
 
-from filax import shipped_configs
+from filax.configs import common
 
 
 def get_config(arg=None):
-  common = shipped_configs.load_module("common")
   arg = common.parse_arg(arg, folder="runs/real_pictures", steps=120)
   c = common.base()
   c.model = dict(

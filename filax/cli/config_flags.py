@@ -11,9 +11,8 @@ from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
-from ml_collections.config_dict import RequiredValueError
 
-from filax import setting_kinds, settings, shipped_configs
+from filax import placeholders, setting_kinds, settings, shipped_configs
 
 _INVALID = (  # What absl says about a value of the wrong type -> what it should be.
   ("invalid literal for int", "a whole number"),
@@ -108,22 +107,31 @@ def _parse_flags(
     raise ValueError(_flag_error(error)) from error
   except SyntaxError as error:
     raise ValueError(f"The config is not Python: {error}.") from error
-  except RequiredValueError as error:  # ml_collections cannot lock such a config.
-    raise ValueError(
-      f"The config {file} has a required_placeholder. Give that setting a default, or make it an "
-      "argument of get_config."
-    ) from error
   except Exception as error:
     line = _line_of_config(error, file)
     if line:
       kind = type(error).__name__
-      raise ValueError(f"The config {file} fails in line {line}: {kind}: {error}") from error
+      raise ValueError(
+        f"The config {file} fails in line {line}: {kind}: {error}{_configs_hint(error)}"
+      ) from error
     if "'get_config'" in str(error) or "FrozenConfigDict" in str(error):
       raise ValueError(_no_config(file)) from error
-    _check_parts(words)
+    _check_overrides(words)
     if not isinstance(error, AttributeError | KeyError | TypeError):
       raise
     raise ValueError(_unknown_key(error, words)) from error
+
+
+def _configs_hint(error: Exception) -> str:
+  """What helps a config that expects more of `configs`."""
+  module = getattr(error, "obj", None)  # Of an AttributeError.
+  name = getattr(module, "__name__", getattr(error, "name", None))
+  if str(name).partition(".")[0] != "configs":
+    return ""
+  return (
+    f" ({getattr(module, '__file__', 'not found')}). The configs of FiLax are the package "
+    "filax.configs; a package of your own is found if its folder is on PYTHONPATH."
+  )
 
 
 def _flag_error(error: flags.Error) -> str:
@@ -161,8 +169,10 @@ def _unknown_key(error: Exception, words: Sequence[str]) -> str:
   return f"There is no such config key: {flag}. {hint or '`filax show` prints all keys.'}"
 
 
-def _check_parts(words: Sequence[str]) -> None:
-  """Raises ValueError for a flag that sets a part of a setting.
+def _check_overrides(words: Sequence[str]) -> None:
+  """Raises ValueError for a setting without a value.
+
+  Also for a flag that sets a part of a setting.
 
   words: those of a command with a config that can be read without its overrides.
   """
@@ -170,9 +180,10 @@ def _check_parts(words: Sequence[str]) -> None:
   others = [word for word in words if word not in overrides]
   flag_values = flags.FlagValues()
   config_flag = config_flags.DEFINE_config_file(
-    "config", None, flag_values=flag_values, sys_argv=others
+    "config", None, lock_config=False, flag_values=flag_values, sys_argv=others
   )
   flag_values(others, known_only=True)
+  placeholders.check_all_set(config_flag.value)
   for word in overrides:
     _check_whole(config_flag.value, word.partition("=")[0])
 

@@ -24,6 +24,7 @@ from typing import Any
 from filax import compilation_cache, released, shipped_configs
 from filax.checkpoint import streamed
 from filax.cli import checkpoint_options, config_flags, options
+from filax.configs import common
 from filax.convert import config_in, formats, peft_in, peft_out, safetensors_writer
 from filax.convert.export_folder import ExportRequest, export_checkpoint
 from filax.convert.formats import ExportFormat
@@ -216,7 +217,7 @@ def _convert_from(args: argparse.Namespace) -> dict[str, Any]:
     sets=dict(map(_assignment, args.set)),
     dtype=args.dtype,
     ignore=args.ignore,
-    base=shipped_configs.load_module("common").base().to_dict(),
+    base=common.base().to_dict(),
     tokenizer=_load_tokenizer(args.tokenizer, weight_folders),
     components=args.components,
   )

@@ -15,6 +15,7 @@ Exit code 0: config.data.train or the published mixture is complete; 1: neither 
 """
 
 from collections.abc import Iterator, Sequence
+import importlib
 import json
 import os
 import pathlib
@@ -24,6 +25,7 @@ from data_pipelines.media.index import MediaIndex
 from data_pipelines.tools.status import ExpectedManifest, MixtureStatus, mixture_status
 from filax import host_limits, shipped_configs
 from filax.cli import config_flags, options
+from filax.configs.mixtures import parts
 
 TRAIN = "config.data.train"
 _INDEX = "index.sqlite"
@@ -91,9 +93,8 @@ def published_manifests(file: str, root: str) -> Iterator[ExpectedManifest]:
   stage = pathlib.PurePath(file).stem
   if not (shipped_configs.FOLDER / "mixtures" / f"{stage}.py").is_file():
     return
-  parts = shipped_configs.load_module("mixtures.parts")
   root = os.path.expanduser(root)
-  for part in shipped_configs.load_module(f"mixtures.{stage}").PARTS:
+  for part in importlib.import_module(f"filax.configs.mixtures.{stage}").PARTS:
     yield ExpectedManifest(
       path=parts.locate(part, root) or os.path.join(root, part.file),
       strategy=part.strategy,

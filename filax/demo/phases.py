@@ -14,7 +14,7 @@ import pathlib
 import time
 from typing import Any
 
-from filax import files, shipped_configs
+from filax import files
 
 EVALUATIONS: dict[str, dict[str, Any]] = {  # Name -> options of `evaluate`.
   "scenes": {},
@@ -128,12 +128,11 @@ def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> N
 
   Stage 2 starts from the parameters of stage 1.
   """
+  from filax.configs import fila_toy
   from filax.train.signals import Interrupted, Signals
   from filax.training import run_training
 
-  config = shipped_configs.load_module("fila_toy").get_config(
-    f"stage={stage},corpus={workdir / 'corpus'}"
-  )
+  config = fila_toy.get_config(f"stage={stage},corpus={workdir / 'corpus'}")
   config.seed = settings.seed
   steps = settings.steps[stage - 1]
   if steps:

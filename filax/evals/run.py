@@ -37,13 +37,13 @@ KEEP_SECONDS = 15.0  # Minimum time between two writes of result.json during a r
 @also_of_pair
 def evaluate(
   session: LoadedModel,
-  manifest: str | os.PathLike | Sequence[str],
+  manifest: str | os.PathLike[str] | Sequence[str],
   *,
-  data: str | os.PathLike = "",
+  data: str | os.PathLike[str] = "",
   protocol: str = "",
-  root: str | os.PathLike = "",
+  root: str | os.PathLike[str] = "",
   allow_missing: bool = False,
-  out: str | os.PathLike = "",
+  out: str | os.PathLike[str] = "",
   selector: str | None = None,
   frames: int | None = None,
   blind: bool = False,
@@ -54,7 +54,7 @@ def evaluate(
   max_new_tokens: int | None = None,
   progress: bool = True,
   process: Share | None = None,
-  frame_cache: str | os.PathLike = "",
+  frame_cache: str | os.PathLike[str] = "",
 ) -> dict[str, Any]:
   """The result of a session on a benchmark or manifest.
 
@@ -98,7 +98,10 @@ def evaluate(
 
 
 def _run_all(
-  session: LoadedModel, names: Sequence[str], options: EvaluationOptions, out: str | os.PathLike
+  session: LoadedModel,
+  names: Sequence[str],
+  options: EvaluationOptions,
+  out: str | os.PathLike[str],
 ) -> dict[str, Any]:
   """Runs several evaluations; returns name -> result."""
   _check_folders(names)
@@ -135,7 +138,7 @@ def _folder_name(name: str) -> str:
 
 
 @without_mesh()
-def run_evaluation(evaluation: Evaluation, out: str | os.PathLike = "") -> dict[str, Any]:
+def run_evaluation(evaluation: Evaluation, out: str | os.PathLike[str] = "") -> dict[str, Any]:
   """Asks the questions of this process's share and returns the result."""
   with contextlib.ExitStack() as stack:
     folder = None

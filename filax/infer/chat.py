@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import os
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 
@@ -50,7 +50,7 @@ class Conversation:
     self,
     loaded: LoadedModel,
     video: VideoSource | None,
-    encode_cache: str | os.PathLike = "",
+    encode_cache: str | os.PathLike[str] = "",
   ):
     self.loaded = loaded
     self.turns: list[Turn] = []
@@ -100,7 +100,7 @@ class Conversation:
       return []
     return self.video.times[self.media.groups].tolist()
 
-  def ask(self, question: str, *, seed: int = 0, **settings) -> Answer:
+  def ask(self, question: str, *, seed: int = 0, **settings: Any) -> Answer:
     """Answers a question in the context of the earlier turns.
 
     `settings`: max_new_tokens, temperature (0 is greedy), top_p, top_k, min_p and
@@ -110,7 +110,9 @@ class Conversation:
     """
     return self.ask_several(question, 1, seed=seed, **settings)[0]
 
-  def ask_several(self, question: str, answers: int, *, seed: int = 0, **settings) -> list[Answer]:
+  def ask_several(
+    self, question: str, answers: int, *, seed: int = 0, **settings: Any
+  ) -> list[Answer]:
     """Several answers to one question, which is read once.
 
     The conversation continues from the first answer. answers: at most MOST_ANSWERS of
@@ -129,7 +131,7 @@ class Conversation:
     seed: int = 0,
     stop_strings: Sequence[str] | str = (),
     answers: int = 1,
-    **settings,
+    **settings: Any,
   ) -> "StreamedAnswer":
     """The answer of `ask`, piece by piece while it is generated.
 

@@ -34,7 +34,7 @@ class LoadedModel:
     size = sum(leaf.size for leaf in jax.tree.leaves(self.params))
     return f"<{type(self).__name__} of {self.processor.step}: {parts}; {size:,} parameters>"
 
-  def read_video(self, media: str | os.PathLike | Timeline) -> DecodedVideo:
+  def read_video(self, media: str | os.PathLike[str] | Timeline) -> DecodedVideo:
     """Decodes the candidate frames of a video under config.infer.sampling."""
     if not isinstance(media, tuple):
       media = video_lib.timeline_of(media)

@@ -59,7 +59,7 @@ class Session(LoadedModel):
     yield self.params
 
   def conversation(
-    self, video: VideoSource | None, encode_cache: str | os.PathLike = ""
+    self, video: VideoSource | None, encode_cache: str | os.PathLike[str] = ""
   ) -> Conversation:
     """A conversation about a video, or without one (None).
 
@@ -67,7 +67,7 @@ class Session(LoadedModel):
     """
     return Conversation(self, video, encode_cache)
 
-  def ask(self, video: VideoSource | None, text: str, *, seed: int = 0, **settings) -> str:
+  def ask(self, video: VideoSource | None, text: str, *, seed: int = 0, **settings: Any) -> str:
     """The answer to a question about a video, or without one (None).
 
     settings: max_new_tokens, temperature (0 is greedy), top_p, top_k, min_p, repetition_penalty and
@@ -76,7 +76,9 @@ class Session(LoadedModel):
     """
     return self.conversation(video).ask(text, seed=seed, **settings).text
 
-  def stream(self, video: VideoSource, text: str, *, seed: int = 0, **settings) -> StreamedAnswer:
+  def stream(
+    self, video: VideoSource, text: str, *, seed: int = 0, **settings: Any
+  ) -> StreamedAnswer:
     """The answer of `ask` piece by piece, while it is generated.
 
     for piece in session.stream("lecture.mp4", "When is the proof finished?"):
@@ -84,7 +86,7 @@ class Session(LoadedModel):
     """
     return self.conversation(video).stream(text, seed=seed, **settings)
 
-  def live(self, **settings) -> LiveSession:
+  def live(self, **settings: Any) -> LiveSession:
     """A session about a video that is still being recorded (filax.infer.live.LiveSession).
 
     settings: its budget (tokens or memory), drop and room.
@@ -108,7 +110,7 @@ class Session(LoadedModel):
     table: Float[Array, "B M D"] | None = None,
     visual_index: Sequence[Sequence[int]] | None = None,
     seed: int = 0,
-    **settings,
+    **settings: Any,
   ) -> Generated:
     """Continues prompts of token ids (filax.infer.generate.generate).
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import math
 import os
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +30,7 @@ class DecodedVideo:
   duration: float  # Seconds of the whole video.
   path: str = ""
 
-  def batch(self) -> dict:
+  def batch(self) -> dict[str, Any]:
     """The arguments of VideoLM.embed.
 
     model.apply({"params": params}, **video.batch(), method="embed")
@@ -52,10 +53,10 @@ class DecodedVideo:
     return np.diff(self.times, prepend=-np.inf) > 0
 
 
-VideoSource = DecodedVideo | str | os.PathLike  # A decoded video, or a path.
+VideoSource = DecodedVideo | str | os.PathLike[str]  # A decoded video, or a path.
 
 
-def timeline_of(media: str | os.PathLike) -> Timeline:
+def timeline_of(media: str | os.PathLike[str]) -> Timeline:
   """The timeline of one file, or folder of pictures.
 
   Raises TypeError for what is no path, such as an array of frames.
@@ -69,7 +70,7 @@ def timeline_of(media: str | os.PathLike) -> Timeline:
 
 
 def read_video(
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   frames: int = 256,
   size: int = 384,
   *,

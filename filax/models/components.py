@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
   from filax.models.lora import DenseKernel
+  from filax.models.video_lm import VideoLM
 
 COMPONENTS_HELP = (
   "a module that the checkpoint's config may name for a component of its own (repeatable)"
@@ -36,7 +37,7 @@ class Section(Protocol):
   def __getitem__(self, key: str, /) -> Any: ...
 
 
-def build(role: str, config: Section, **defaults):
+def build(role: str, config: Section, **defaults: Any) -> Any:
   """Builds the component of a role from a dict.
 
     build("selector", dict(name="kmeans", scenes=9)) -> models.selectors.kmeans.Model(scenes=9)
@@ -183,7 +184,7 @@ def available(role: str) -> list[str]:
   return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
-def build_video_lm(config: Section, selector: Section | None = None):
+def build_video_lm(config: Section, selector: Section | None = None) -> "VideoLM":
   """Builds a VideoLM from config.model.
 
   config: has one dict per role, merge_stage, encode_chunk, and the dtype and param_dtype of all

@@ -26,6 +26,7 @@ from filax.parallel.rules import constrain
 from filax.spec import RowShape, VisualLayout, dropout_stages
 
 STAGES = ("vision", "projector", "pool")
+_MOST_EXAMPLE_FRAMES = 4096
 
 
 @struct.dataclass
@@ -357,7 +358,15 @@ class VideoLM(nn.Module):
     return {key: array[None] for key, array in row.zeros(layout.size).items()}
 
   def example_frames(self) -> int:
-    return int(np.lcm(self.encoder.clip, self.selector.size))
+    """The fewest frames that the selector takes."""
+    unit = int(np.lcm(self.encoder.clip, self.selector.size))
+    for frames in range(unit, _MOST_EXAMPLE_FRAMES, unit):
+      try:
+        self.selector.groups(frames)
+      except ValueError:
+        continue
+      return frames
+    return unit  # The selector says what is wrong with it.
 
 
 def _present(visual_index: Int[Array, "B L"] | None) -> Int[Array, "B L"]:

@@ -3,7 +3,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import functools
 import math
+import os
 
 import jax
 from jax.experimental import mesh_utils
@@ -18,8 +20,10 @@ _NO_MESH = Mesh(np.empty((), object), ())
 def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager:
   """The context of programs on a mesh, or on one device (None).
 
-  A mesh that the caller has set (jax.set_mesh) does not count inside.
+  A mesh that the caller has set (jax.set_mesh) does not count inside. Raises RuntimeError in a
+  fork.
   """
+  _check_no_fork()
   if mesh is None and jax.sharding.get_abstract_mesh().empty:
     return contextlib.nullcontext()
   return jax.set_mesh(_NO_MESH if mesh is None else mesh)
@@ -29,12 +33,32 @@ def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager:
 def without_mesh() -> Iterator[None]:
   """A context, or decorator, without a mesh of the user's own.
 
-  jax refuses arrays on other devices than those of the mesh that is set.
+  jax refuses arrays on other devices than those of the mesh that is set. Raises RuntimeError in a
+  fork.
   """
+  _check_no_fork()
   axes = jax.sharding.get_abstract_mesh().axis_names
   is_users = bool(axes) and axes != MESH
   with on_mesh(None) if is_users else contextlib.nullcontext():
     yield
+
+
+@functools.cache
+def _process_of_devices() -> int:
+  """The process that was the first to use the devices."""
+  return os.getpid()
+
+
+def _check_no_fork() -> None:
+  """Raises RuntimeError in a fork of the process of the devices.
+
+  The threads of JAX do not exist there, so that any work on the devices would hang.
+  """
+  if _process_of_devices() != os.getpid():
+    raise RuntimeError(
+      "This process is a fork of one that uses JAX, and would hang. Use threads, which may share a "
+      'session, or start processes with multiprocessing.get_context("spawn"), and load in each.'
+    )
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:

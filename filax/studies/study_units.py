@@ -20,13 +20,12 @@ from typing import Any, Protocol
 import jax
 from ml_collections import ConfigDict
 
-from filax import files, released
+from filax import files, released, settings
 from filax.checkpoint.tuples import as_tuples
 from filax.evals.rows import Row
 from filax.evals.run import evaluate
 from filax.infer.loaded import LoadedModel
 from filax.models import components
-from filax.settings import check_settings
 from filax.studies.cell_files import CellFolder, CellQuestion, CellResult
 from filax.studies.design import DATA, QuestionSet, StudyCell, StudyDesign, TrainedRun
 from filax.studies.study_hash import SHORT, cell_hash, data_hash, run_hash
@@ -52,6 +51,16 @@ class StudyPlace:
   def data(self) -> pathlib.Path:
     """The folder of the data that the study makes."""
     return self.workdir / f"data-{data_hash(self.design)[:SHORT]}"
+
+  @functools.cached_property
+  def components(self) -> Sequence[str]:
+    """The modules of components that the configs of the study name."""
+    modules = set()
+    for run in self.design.runs.values():
+      for key, value in settings.leaves(run.config):
+        if key.endswith(".name") and ":" in str(value):
+          modules.add(value.partition(":")[0])
+    return sorted(modules)
 
   def run_folder(self, run: str, seed: int) -> pathlib.Path:
     """The workdir of a training run."""
@@ -145,11 +154,11 @@ class LastSession:
     """Frees the memory of the model."""
     self._loaded = None
 
-  def load(self, source: str) -> LoadedModel:
-    """The model of a checkpoint."""
+  def load(self, source: str, modules: Sequence[str]) -> LoadedModel:
+    """The model of a checkpoint, whose components may be of `modules`."""
     if self._loaded is None or source != self._source:
       self.forget()
-      self._loaded = released.load(source)
+      self._loaded = released.load(source, components=modules)
       self._source = source
     return self._loaded
 
@@ -189,7 +198,7 @@ class TrainUnit:
     config.seed += self.seed
     if self.run.after:
       config.init_from = str(self.place.run_folder(self.run.after, self.seed))
-    check_settings(config)
+    settings.check_settings(config)
     return config
 
   def work(self) -> str:
@@ -245,7 +254,8 @@ class CellUnit:
     source = self.place.filled(self.cell.checkpoint)
     if self.cell.run:
       source = str(self.place.run_folder(self.cell.run, self.seed))
-    model = answering_model(self.sessions.load(source), self.cell)
+    loaded = self.sessions.load(source, self.place.components)
+    model = answering_model(loaded, self.cell)
     scores = {}
     digests = {}
     verdicts = {}

@@ -13,7 +13,8 @@ from typing import Any
 from ml_collections import ConfigDict
 import numpy as np
 
-from filax import shipped_configs, spec
+from filax import spec
+from filax.configs import common
 
 Row = dict[str, np.ndarray]
 
@@ -40,7 +41,6 @@ SEGMENTS = (
 
 def tiny_train_config(batch: int = 8, steps: int = 4, **changes: Any) -> ConfigDict:
   """The tiny FiLA in float32, everything trained, on rows of ROW_SHAPE."""
-  common = shipped_configs.load_module("common")
   c = common.shrink(common.base())
   c.mesh = dict(data=-1, fsdp=1, seq=1, tensor=1)
   c.batch = batch

@@ -8,8 +8,8 @@ import pathlib
 from typing import Any
 
 from data_pipelines.text import tokenizers
-from filax import shipped_configs
 from filax.checkpoint import store
+from filax.configs import fila_toy
 from filax.models.components import build_video_lm
 from filax.testing.random_parameters import random_parameters
 
@@ -24,7 +24,7 @@ def tiny_config(config_file: Any = None, **changes: Any) -> dict[str, Any]:
   config_file: a module with get_config, default configs/fila_toy.py. changes: "a.b"=value.
   """
   if config_file is None:
-    config_file = shipped_configs.load_module("fila_toy")
+    config_file = fila_toy
   c = config_file.get_config("debug")
   defaults = {"infer.max_new_tokens": 6}
   if "steps" in c.infer.selector:

@@ -7,12 +7,12 @@ import pathlib
 
 import pytest
 
-from configs.mixtures import fila_stage4, parts, vcf_stage3, vcf_stage4
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.packing.corpus import read_corpus
 from data_pipelines.tools.status import ExpectedManifest, mixture_status
 from filax import settings
 from filax.cli import main as command
+from filax.configs.mixtures import fila_stage4, parts, vcf_stage3, vcf_stage4
 from filax.testing import clips, corpora, manifests
 
 STAGES = {  # Parts of each published list.
@@ -28,11 +28,11 @@ STAGES = {  # Parts of each published list.
 
 
 def published(stage):
-  return importlib.import_module(f"configs.mixtures.{stage}").PARTS
+  return importlib.import_module(f"filax.configs.mixtures.{stage}").PARTS
 
 
 def config(stage, arg):
-  return importlib.import_module(f"configs.{stage}").get_config(arg)
+  return importlib.import_module(f"filax.configs.{stage}").get_config(arg)
 
 
 def place(root, part, records=4, folder=None):

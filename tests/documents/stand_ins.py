@@ -84,10 +84,10 @@ ENDS_WITH = {"filax data status": 1, "filax demo --workdir runs/demo-1 --check":
 # Names that a block of Python uses and its page describes in words.
 GIVEN = {
   "data_pipelines/README.md": (
-    "from configs import fila_stage4\nc = fila_stage4.get_config('debug')"
+    "from filax.configs import fila_stage4\nc = fila_stage4.get_config('debug')"
   ),
   "data_pipelines/manifest/README.md": (
-    "from configs import fila_stage4\nc = fila_stage4.get_config('debug')"
+    "from filax.configs import fila_stage4\nc = fila_stage4.get_config('debug')"
   ),
   "docs/live.md": (
     "import numpy as np\n"
@@ -96,7 +96,7 @@ GIVEN = {
     "more_times = times + 12"
   ),
   "filax/train/README.md": (
-    "from configs import fila_stage4\n"
+    "from filax.configs import fila_stage4\n"
     "from filax.testing import row_source\n"
     "config, workdir = fila_stage4.get_config('debug'), 'runs/held_out_loss'\n"
     "rows = row_source.random_batch(2)"

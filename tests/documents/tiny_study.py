@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The study of FiLA-Video's Table 2 in a world of four short videos, two steps a run."""
 
-from configs.studies import fila_table2
+from filax.configs.studies import fila_table2
 
 WORLD = dict(
   videos=2,

@@ -9,9 +9,9 @@ import numpy as np
 from parity.twins.dropout import Decoder
 import pytest
 
-from configs import vcf_stage3
 import filax
 from filax.cli import main as cli
+from filax.configs import vcf_stage3
 from filax.models import visual_dropout
 from filax.models.components import build_video_lm
 from filax.spec.dropout_stages import KINDS

@@ -109,7 +109,7 @@ def test_the_protocol_decides_the_headline_and_its_note_names_the_frames(session
 def test_the_default_protocol_is_that_of_the_family(session, data, tmp_path):
   assert evaluation.protocol_family(session) == "lmms-eval"
   assert ask(session, data=data, limit=1)["protocol"] == "lmms-eval"
-  from configs import vcf_toy
+  from filax.configs import vcf_toy
 
   flash = tiny_checkpoint.write_checkpoint(tmp_path / "vcf", config_file=vcf_toy)
   assert evaluation.protocol_family(filax.load(flash)) == "vcf"
@@ -310,7 +310,7 @@ def test_nothing_scored_names_the_first_reason(session, tmp_path):
 
 
 def test_too_many_frames_for_the_context_says_how_many_fit(tmp_path):
-  from configs import vcf_toy
+  from filax.configs import vcf_toy
 
   flash = filax.load(tiny_checkpoint.write_checkpoint(tmp_path / "vcf", config_file=vcf_toy))
   folder = small.write(tmp_path / "many_frames")
@@ -347,7 +347,7 @@ def test_a_prompt_beyond_the_context_is_listed(session, tmp_path):
 
 
 def test_long_videos_are_encoded_while_they_are_read(tmp_path, monkeypatch):
-  from configs import vcf_toy
+  from filax.configs import vcf_toy
 
   flash = filax.load(tiny_checkpoint.write_checkpoint(tmp_path / "vcf", config_file=vcf_toy))
   folder = small.write(tmp_path / "small", [small.record(0, start=0.5)])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common, vcf_stage1
+from filax.configs import common, vcf_stage1
 from filax.infer import compiled, decoding
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import vcf_stage3
 from data_pipelines.text import templates
 import filax
+from filax.configs import vcf_stage3
 from filax.infer import decoding, encode, live_cache, prefix
 from filax.infer.compiled import compilations
 from filax.infer.live_frames import WaitingFrames

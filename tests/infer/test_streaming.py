@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import vcf_stage3
 from data_pipelines.sample import Scene
 from data_pipelines.text import templates
 import filax
 from filax import files
+from filax.configs import vcf_stage3
 from filax.infer import encode, encode_long
 from filax.testing import clips, interrupted, tiny_checkpoint
 

@@ -7,10 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from configs import vcf_stage3
 from data_pipelines.media.open import MediaError
 from filax.cli import watch
 from filax.cli.main import main
+from filax.configs import vcf_stage3
 from filax.infer import arrivals
 from filax.infer.arrivals import Arrivals, ArrivedFrame, ArrivedQuestion, EndOfVideo
 from filax.testing import clips, tiny_checkpoint

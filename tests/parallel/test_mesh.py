@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mesh sizes: the axis -1 takes the remaining devices; invalid sizes name the knob."""
 
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -44,3 +47,30 @@ def test_invalid_sizes_name_the_knob(sizes, devices, message):
   with pytest.raises(ValueError, match=message) as error:
     mesh.resolve_sizes(sizes, devices)
   assert "config.mesh" in str(error.value)
+
+
+FORKED = """
+import multiprocessing
+from filax.parallel import mesh
+
+@mesh.without_mesh()
+def work(number):
+  return number
+
+if __name__ == "__main__":
+  fork = multiprocessing.get_context("fork")
+  with fork.Pool(1) as pool:
+    print(pool.map(work, [1]))
+  print(work(2))
+  with fork.Pool(1) as pool:
+    pool.map(work, [3])
+"""
+
+
+def test_a_fork_of_a_process_that_uses_the_devices_is_refused():
+  """It would hang."""
+  done = subprocess.run(
+    [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=False
+  )
+  assert done.stdout.split() == ["[1]", "2"]
+  assert "RuntimeError: This process is a fork of one that uses JAX" in done.stderr

@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 import torch
 from twins import umt as twin_umt
 
-from configs import vcf_stage1
 from data_pipelines.text import templates, tokenizers
 import filax
 from filax import convert as convert_package
 from filax.checkpoint import store, streamed
 from filax.checkpoint.tuples import as_tuples
+from filax.configs import vcf_stage1
 from filax.convert import config_in, config_out, export_folder, import_folder, import_inputs
 from filax.infer import encode
 from filax.models import components

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 import torch
 import transformers
 
-from configs import fila_stage1, fila_stage4
 from data_pipelines.text import tokenizers
 from filax.checkpoint import store, streamed
 from filax.checkpoint.tuples import as_tuples
+from filax.configs import fila_stage1, fila_stage4
 from filax.convert import export_folder, import_folder, import_inputs
 from filax.models import components
 from filax.testing import tiny_tokenizer

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from configs import vcf_stage3, vcf_toy
+from filax.configs import vcf_stage3, vcf_toy
 from filax.models.components import build_video_lm
 from filax.plan import evaluation
 from filax.plan.evaluation import EvaluationDemand

@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from configs import fila_stage1, fila_stage4
 from filax import costs as flops
+from filax.configs import fila_stage1, fila_stage4
 from filax.models import components
 from filax.train import optim
 

@@ -28,7 +28,7 @@ def test_no_number_is_of_an_entry_that_is_gone():
 def test_a_stage_compiles_and_fits(entry):
   plan = PLANS[entry.key]
   assert plan["rows"] and all(row["fits"] for row in plan["rows"])
-  module = importlib.import_module(f"configs.{pathlib.Path(entry.config).stem}")
+  module = importlib.import_module(f"filax.configs.{pathlib.Path(entry.config).stem}")
   config = module.get_config()
   largest = plan["rows"][-1]
   assert (largest["frames"], largest["images"], largest["positions"]) == config.data.rows[-1][:3]

@@ -6,8 +6,8 @@ import json
 import jax
 import pytest
 
-from configs import vcf_stage3
 from filax.cli import main as cli
+from filax.configs import vcf_stage3
 from filax.models import components
 from filax.plan.prefill import PrefillCosts
 

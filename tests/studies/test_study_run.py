@@ -17,8 +17,8 @@ from filax.cli.main import main
 pytestmark = pytest.mark.slow
 
 STUDY = """
-from configs import fila_toy
-from configs.studies import common
+from filax.configs import fila_toy
+from filax.configs.studies import common
 
 
 def get_config(arg=None):

@@ -77,6 +77,16 @@ def test_runs_come_before_cells_and_are_shared(place):
   ]
 
 
+def test_components_of_a_study_are_allowed_when_its_runs_are_loaded(tmp_path):
+  """A checkpoint may only name components that somebody has allowed."""
+  settings = config()
+  model = dict(merger=dict(name="my_lab.gated:Gated"), llm=dict(name="qwen2"))
+  settings["runs"] = (("a", dict(config=dict(seed=0, model=model))),)
+  settings["cells"] = (("a1", dict(run="a")),)
+  place = StudyPlace(read_design(settings), tmp_path, CellFolder(tmp_path / "cells"))
+  assert place.components == ["my_lab.gated"]
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_shards_divide_the_cells_and_keep_a_run_together(place, count):
   everything = [cell.name for cell in plan_units(place, 3).cells]

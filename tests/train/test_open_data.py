@@ -3,7 +3,7 @@
 
 import pytest
 
-from configs import fila_toy
+from filax.configs import fila_toy
 from filax.testing import manifests
 from filax.train import run
 
