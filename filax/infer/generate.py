@@ -37,7 +37,18 @@ def ladder(low: int, high: int) -> tuple[int, ...]:
   return tuple(size for size in sizes if size <= high)
 
 
-LENGTHS = ladder(64, 1_048_576)  # Buckets of prompts, L.
+def prompt_lengths(longest: int) -> tuple[int, ...]:
+  """Buckets of prompts with up to `longest` tokens and WORDS more.
+
+  They are the ladder to 4096, then its sizes and WORDS: a video often has a power of two of visual
+  tokens, and a prompt has words beside it.
+  """
+  longer = [size + WORDS for size in ladder(4096, longest)]
+  return (*ladder(64, 4096), *longer)
+
+
+WORDS = 512  # Places for words in the bucket of a long video.
+LENGTHS = prompt_lengths(1_048_576)  # Buckets of prompts, L.
 NEW = ladder(16, 32_768)  # Buckets of new tokens, N: the cache holds L + N places.
 Integers = Sequence[int] | np.ndarray
 CHUNK = 4096  # Positions of a prompt that are computed at a time.

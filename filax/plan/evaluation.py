@@ -40,9 +40,6 @@ class Placed(Protocol):
   def replicated(self) -> NamedSharding: ...
 
 
-WORDS = 512  # Positions of a prompt's words, assumed before there are questions.
-
-
 @dataclasses.dataclass(frozen=True)
 class EvaluationDemand:
   """What an entry of config.evals asks for beyond config.infer; 0 = nothing."""
@@ -136,7 +133,7 @@ def evaluation_shape(
   groups = model.selector.groups(frames)
   visual = len(visual_order.video_order(groups, layout))
   lengths = tuple(sorted({*infer["lengths"], *generation.LENGTHS}))
-  positions = compiled.bucket(visual + WORDS, lengths, "config.infer.lengths")
+  positions = compiled.bucket(visual + generation.WORDS, lengths, "config.infer.lengths")
   counts = np.array([positions], np.int32)
   index = np.full((1, positions), -1)
   index[0, :visual] = 0
