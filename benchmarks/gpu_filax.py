@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping
 import functools
-import math
 import time
 from typing import Any
 
@@ -108,17 +107,12 @@ def _scene_selection(frames: int):
 
 
 def measure_answer(sizes: Mapping[str, Any]) -> None:
-  """A question about a long video, whose frames are in memory.
-
-  First with the prompt's usual bucket, then with the next multiple of a chunk of the prefill.
-  """
+  """A question about a long video, whose frames are in memory."""
   answer = sizes["answer"]
   frames = answer["frames"]
   question = VideoQuestion(sizes["llm"], **answer)
   work = f"answer about {frames} frames"
   measure_work(work, "frames/s", frames, lambda: question.answer_once)
-  close_fit = functools.partial(question.answer_once, close_fit=True)
-  measure_work(f"{work}, prompt padded to a chunk", "frames/s", frames, lambda: close_fit)
 
 
 class VideoQuestion:
@@ -152,7 +146,7 @@ class VideoQuestion:
     visual = self._model.apply({"params": params}, frames, mask, no_images, method="embed")
     return visual.table[0, :-1]  # Without the newline.
 
-  def answer_once(self, close_fit: bool = False) -> dict[str, float]:
+  def answer_once(self) -> dict[str, float]:
     """Seconds of a question: in all, and of its phases."""
     start = time.perf_counter()
     parts = []
@@ -165,9 +159,6 @@ class VideoQuestion:
     prompt = np.arange(words + len(table)) % 500
     index = np.full(len(prompt), -1, np.int32)
     index[10 : 10 + len(table)] = np.arange(len(table))
-    lengths = generate.LENGTHS
-    if close_fit:
-      lengths = (math.ceil(len(prompt) / generate.CHUNK) * generate.CHUNK,)
     generated = generate.generate(
       self._model,
       self._params,
@@ -175,7 +166,6 @@ class VideoQuestion:
       table=table[None],
       visual_index=[index],
       max_new_tokens=self._new_tokens,
-      lengths=lengths,
     )
     end = time.perf_counter()
     return dict(

@@ -10,19 +10,25 @@ is an error.
 from ml_collections import ConfigDict, FieldReference
 
 
-def _prompt_lengths(longest: int) -> tuple[int, ...]:
-  """64, 80, 96, 112, 128, 160, ... up to `longest`, four between a power of 2 and its double."""
+def prompt_lengths(longest: int) -> tuple[int, ...]:
+  """The lengths to which prompts are padded, so that few programs are compiled.
+
+  Four between a power of 2 and its double: 64, 80, 96, 112, 128, 160, ... 4096. Longer ones have
+  512 more, for the words: a video often has a power of 2 of visual tokens. `longest` is without
+  these 512. Padding makes a prompt longer by a quarter at most.
+  """
   lengths = []
   step = 16
-  while 4 * step < longest:
+  while 4 * step < 4096:
     lengths += [4 * step, 5 * step, 6 * step, 7 * step]
     step *= 2
-  return (*lengths, longest)
+  lengths.append(4096)
+  while 4 * step < longest:
+    lengths += [size * step + 512 for size in (4, 5, 6, 7)]
+    step *= 2
+  return (*lengths, longest + 512)
 
 
-# Prompts are padded to one of these lengths, so that few programs are compiled. Padding makes a
-# prompt longer by a quarter at most.
-LENGTHS = _prompt_lengths(32_768)
 DEBUG_CORPUS = "runs/debug_corpus"
 
 
@@ -90,7 +96,7 @@ def fila_infer() -> dict:
   return dict(
     selector=dict(name="kmeans", scenes=32, size=3, history="similar", seeds="farthest", steps=50),
     sampling=dict(name="uniform", frames=256, phase="ends"),
-    lengths=LENGTHS,  # A prompt is padded to one of these lengths.
+    lengths=prompt_lengths(32_768),  # A prompt is padded to one of these lengths.
     max_new_tokens=256,  # The most tokens of an answer.
     temperature=0.0,  # 0 = greedy.
     top_p=1.0,  # Sample from the likeliest tokens that together have this probability.

@@ -26,18 +26,6 @@ from filax.configs import common
 from filax.configs.mixtures.parts import choose
 from filax.configs.mixtures.vcf_stage1 import PARTS
 
-LONG = (  # Lengths of prompts with up to 10,000 frames.
-  40_960,
-  49_152,
-  57_344,
-  65_536,
-  81_920,
-  98_304,
-  114_688,
-  131_072,
-  163_840,
-  196_608,
-)
 MODELS = {"7B": "7B", "2B": "1.5B"}
 ENCODERS = {
   "umt": dict(name="umt", remat="auto"),
@@ -92,7 +80,7 @@ def base(arg: ConfigDict, size: int) -> ConfigDict:
     selector=dict(name="clips", size=4),
     sampling=dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released"),
     time_prompt="vcf_released",
-    lengths=(*common.LENGTHS, *LONG),
+    lengths=common.prompt_lengths(262_144),  # With up to 10,000 frames, and more.
     max_new_tokens=1024,
     temperature=0.0,
     top_p=1.0,

@@ -18,27 +18,11 @@ import numpy as np
 from filax.infer import decoding
 from filax.infer.answer_settings import check_answer_settings
 from filax.infer.compiled import CountedProgram, bucket
+from filax.infer.lengths import LENGTHS, NEW
 from filax.models.video_lm import VideoLM
 from filax.parallel.mesh import on_mesh, without_mesh
 from filax.spec import TEXT, dropout_stages
 
-
-def ladder(low: int, high: int) -> tuple[int, ...]:
-  """Sizes from `low` to `high`, which grow by a quarter or less.
-
-  They are 4, 5, 6 and 7 times a power of two. So a size that is rounded up takes at most 5/4 of the
-  memory that it needs.
-  """
-  sizes: list[int] = []
-  step = low // 4
-  while 4 * step <= high:
-    sizes.extend(step * quarters for quarters in (4, 5, 6, 7))
-    step *= 2
-  return tuple(size for size in sizes if size <= high)
-
-
-LENGTHS = ladder(64, 1_048_576)  # Buckets of prompts, L.
-NEW = ladder(16, 32_768)  # Buckets of new tokens, N: the cache holds L + N places.
 Integers = Sequence[int] | np.ndarray
 CHUNK = 4096  # Positions of a prompt that are computed at a time.
 CHUNK_ON_GPU = 65_536  # On a GPU, a whole prompt at once is much faster, and memory is large.
@@ -153,7 +137,7 @@ def stream(
   check_prompts(model, prompts, max_new_tokens)
   index = None if table is None else visual_index
   padded = pad_prompts(model, prompts, index, tuple(lengths))
-  room = bucket(max_new_tokens, NEW, "filax.infer.generate.NEW")
+  room = bucket(max_new_tokens, NEW, "filax.infer.lengths.NEW")
   settings = decoding.sampling_settings(
     model,
     temperature=temperature,

@@ -14,7 +14,7 @@ from data_pipelines.sample import Turn
 from data_pipelines.text import templates
 from data_pipelines.text.tokenizers import Tokenizer
 from filax.infer.encoded_media import EncodedMedia
-from filax.infer.generate import LENGTHS
+from filax.infer.lengths import LENGTHS
 from filax.spec import TEXT
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from data_pipelines.packing import visual_order
 from filax.infer import compiled, decoding, encode, encode_long
 from filax.infer import generate as generation
+from filax.infer.lengths import LENGTHS, NEW, WORDS
 from filax.infer.video import frame_unit
 from filax.models.components import build_video_lm
 from filax.models.video_lm import VideoLM
@@ -38,9 +39,6 @@ class Placed(Protocol):
 
   @property
   def replicated(self) -> NamedSharding: ...
-
-
-WORDS = 512  # Positions of a prompt's words, assumed before there are questions.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +133,7 @@ def evaluation_shape(
   layout = model.layout()
   groups = model.selector.groups(frames)
   visual = len(visual_order.video_order(groups, layout))
-  lengths = tuple(sorted({*infer["lengths"], *generation.LENGTHS}))
+  lengths = tuple(sorted({*infer["lengths"], *LENGTHS}))
   positions = compiled.bucket(visual + WORDS, lengths, "config.infer.lengths")
   counts = np.array([positions], np.int32)
   index = np.full((1, positions), -1)
@@ -147,7 +145,7 @@ def evaluation_shape(
     positions=positions,
     table=groups * layout.tokens_per_group + 1,
     room=room,
-    new_tokens=compiled.bucket(new_tokens, generation.NEW, "config.infer.max_new_tokens"),
+    new_tokens=compiled.bucket(new_tokens, NEW, "config.infer.max_new_tokens"),
   )
 
 

@@ -20,7 +20,8 @@ from data_pipelines.sample import Scene, Timeline
 from filax.infer import encode_long
 from filax.infer import video as video_lib
 from filax.infer.encoded_media import EncodedMedia
-from filax.infer.generate import context_length, ladder
+from filax.infer.generate import context_length
+from filax.infer.lengths import ladder
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo
 from filax.serve.feature_cache import ContentDigests, FeatureCache, SharedReads

@@ -13,7 +13,8 @@ from filax.infer import encode, encode_long
 from filax.infer.answer_settings import check_answer_settings
 from filax.infer.compiled import bucket
 from filax.infer.encoded_media import EncodedMedia, joined_table
-from filax.infer.generate import context_length, ladder, pad_prompts, seen_tokens
+from filax.infer.generate import context_length, pad_prompts, seen_tokens
+from filax.infer.lengths import ladder
 from filax.infer.loaded import LoadedModel
 from filax.serve.feature_cache import FeatureCache
 from filax.serve.jobs import AnswerJob

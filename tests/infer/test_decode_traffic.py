@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from filax.infer.generate import LENGTHS, NEW
+from filax.infer.lengths import LENGTHS, NEW
 from filax.plan.traffic import loop_bytes
 
 pytestmark = pytest.mark.slow

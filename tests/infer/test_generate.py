@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.configs import common, vcf_stage1
-from filax.infer import compiled, decoding
+from filax.configs import common
+from filax.infer import compiled, decoding, lengths
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate
 from filax.infer.loaded import LoadedModel
@@ -230,7 +230,13 @@ def test_buckets_round_up():
   assert [compiled.bucket(n, LENGTHS, "x") for n in (1, 16, 17, 64)] == [16, 16, 32, 64]
 
 
-def test_the_default_lengths_begin_with_those_of_the_configs():
-  """Configs import no code of FiLax, so the table stands in both places."""
-  configured = (*common.LENGTHS, *vcf_stage1.LONG)
-  assert generate_lib.LENGTHS[: len(configured)] == configured, "Change both tables."
+def test_the_lengths_of_the_configs_are_the_default_ones():
+  """Configs import no code of FiLax, so the lengths are computed in both places."""
+  for longest in (32_768, 262_144, 1_048_576):
+    assert common.prompt_lengths(longest) == lengths.prompt_lengths(longest)
+
+
+def test_a_prompt_with_a_power_of_two_of_visual_tokens_is_padded_little():
+  for frames in (256, 512, 1024, 2048, 4096, 8192):
+    visual = 16 * frames
+    assert compiled.bucket(visual + 300, lengths.LENGTHS, "x") == visual + 512
