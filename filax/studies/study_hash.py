@@ -18,6 +18,7 @@ SHORT = 8  # Digits of a hash in a folder's name.
 _SPEED_ONLY = (
   ("", ("log_every", "checkpoint_every", "keep", "stall_seconds", "profile", "peak_tflops")),
   ("data", ("cache", "threads", "workers", "prefetch", "open_seconds", "decode_seconds")),
+  ("infer", ("lengths",)),
 )
 # Settings that came later count only if they are on: hashes of finished cells stay as they were.
 _OFF = (("data", "position_gaps", 0),)
