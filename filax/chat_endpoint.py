@@ -110,7 +110,8 @@ class ChatEndpoint:
       address = urllib.parse.urlsplit("")
     if address.scheme not in ("http", "https") or not address.hostname:
       raise ValueError(
-        f"The {knobs.endpoint} has no address: {self.url!r}. Set {knobs.url} to https://HOST/v1."
+        f"The {knobs.endpoint}'s address {self.url!r} is not an http:// or https:// address. Set "
+        f"{knobs.url} to https://HOST/v1."
       )
     if not self.model:
       raise ValueError(

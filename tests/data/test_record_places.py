@@ -60,4 +60,4 @@ def test_one_sample_of_a_single_line_is_left_out_alone(tmp_path):
 def test_questions_without_names_have_names_of_their_own(tmp_path):
   path = write(tmp_path, [record("a"), record("b")])
   examples = questions.read_examples(Source(data=str(path)))
-  assert [example.id for example in examples] == [f"{path}:1", f"{path}:1#2"]
+  assert [example.id for example in examples] == [f"{path.name}:1", f"{path.name}:1#2"]

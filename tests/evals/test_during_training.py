@@ -12,9 +12,9 @@ import small_benchmark
 
 from data_pipelines.synthesis import toy
 import filax
+from filax.configs import fila_toy
 from filax.evals import during_training
 from filax.models.components import build_video_lm
-from filax.testing import tiny_checkpoint
 from filax.train import hooks, loop, run, step
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def run_config(corpus, **changes):
     "best": BEST,
     "evals_batch": 2,
   }
-  config = tiny_checkpoint.shipped_configs.load_module("fila_toy").get_config("stage=2,debug")
+  config = fila_toy.get_config("stage=2,debug")
   config.update_from_flattened_dict(defaults | changes)
   return config.lock()
 

@@ -17,7 +17,7 @@ import pytest
 
 from data_pipelines.text import tokenizers
 import filax
-from filax import shipped_configs
+from filax.configs import fila_base
 from filax.convert import export_folder
 from filax.evals.worker import AnswerWorker
 from filax.testing import clips, tiny_checkpoint, tiny_tokenizer
@@ -166,7 +166,6 @@ def test_scores_of_lmms_eval_are_those_of_filax_evals(folder, docs):
 
 @needs_lmms_eval
 def test_the_export_of_fila_base_scores_in_lmms_eval_as_in_filax_evals(tmp_path):
-  fila_base = shipped_configs.load_module("fila_base")
   sizes = {"infer.sampling.frames": 8, "model.llm.vocab": 320}
   run = tiny_checkpoint.write_checkpoint(tmp_path / "run", config_file=fila_base, **sizes)
   (tmp_path / "run" / "tokenizer.model").unlink()

@@ -15,8 +15,8 @@ import sys
 from etils import epath
 import jax
 
+from filax.configs import fila_toy
 from filax.evals import during_training
-from filax.testing import tiny_checkpoint
 from filax.train import hooks, run, signals
 
 
@@ -39,7 +39,7 @@ class PrintsScores(hooks.Hook):
 
 def main(folder: pathlib.Path, vanishing) -> None:
   corpus = folder / os.environ["FILAX_PROCESS_ID"]
-  config = tiny_checkpoint.shipped_configs.load_module("fila_toy").get_config("stage=2,debug")
+  config = fila_toy.get_config("stage=2,debug")
   config.update_from_flattened_dict(
     {
       "data.train": ((str(corpus / "manifest.json"), "all"),),

@@ -5,7 +5,7 @@ import pytest
 
 from data_pipelines.synthesis import toy
 from data_pipelines.text import tokenizer_folder, tokenizers
-from filax import shipped_configs
+from filax.configs import fila_stage4
 from filax.testing.tiny_tokenizer import write_qwen_tokenizer
 from filax.train import run
 
@@ -18,7 +18,7 @@ def corpus(tmp_path_factory):
 
 
 def open_data(corpus, workdir, tokenizer, **changes):
-  config = shipped_configs.load_module("fila_stage4").get_config("debug")
+  config = fila_stage4.get_config("debug")
   config.debug_corpus = ""
   config.data.train = ((str(corpus / "manifest.json"), "all"),)
   config.data.tokenizer = str(tokenizer)

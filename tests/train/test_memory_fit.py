@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from filax import shipped_configs
+from filax.configs import fila_stage4
 from filax.models import components
 from filax.spec import RowShape
 from filax.train import memory_fit, optim
@@ -19,7 +19,7 @@ MESH = dict(data=1, fsdp=16, seq=4, tensor=1)
 @pytest.fixture(scope="module")
 def facts():
   """FiLA-Video's stage 4 on v5p:4x4x4, everything trained: 8 rows a device."""
-  config = shipped_configs.load_module("fila_stage4").get_config().to_dict()
+  config = fila_stage4.get_config().to_dict()
   model = components.build_video_lm(config["model"])
   shapes = components.parameter_shapes(model)
   rates = optim.make_optimizer(config["optim"], shapes, 1000).rates

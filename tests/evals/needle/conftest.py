@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny checkpoints of both families whose tokenizer can write questions about cards."""
 
+import importlib
+
 import pytest
 
 from data_pipelines.synthesis import needle_questions
 import filax
-from filax import shipped_configs
 from filax.testing import tiny_checkpoint
 
 
@@ -23,7 +24,7 @@ def spoken_texts():
 def load_tiny(folder, config):
   path = tiny_checkpoint.write_checkpoint(
     folder,
-    config_file=shipped_configs.load_module(config),
+    config_file=importlib.import_module(f"filax.configs.{config}"),
     texts=spoken_texts(),
     vocabulary=440,
   )
