@@ -20,6 +20,8 @@ A checkpoint answers questions about videos:
 
 import importlib
 
+from filax import virtual_devices
+
 TYPE_CHECKING = False  # As in typing, whose import would make every command start later.
 if TYPE_CHECKING:  # What editors and type checkers know of the names below.
   from filax.evals.run import evaluate as evaluate
@@ -56,6 +58,8 @@ _NAMES = {  # public name -> module
   "scenes": "filax.infer.pair",
 }
 __all__ = sorted(_NAMES)
+
+virtual_devices.give_threads()  # Before JAX makes its devices.
 
 
 if not TYPE_CHECKING:  # A type checker would take any name for a public one.

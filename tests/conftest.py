@@ -11,7 +11,7 @@ import compile_flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # Both are read when jax is imported first.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {compile_flags.EIGHT}"
-os.environ.setdefault("NPROC", "32")  # Threads of XLA: with one a device, all may wait.
+os.environ.setdefault("NPROC", "32")  # As filax.virtual_devices does, which is imported later.
 # The same tiny programs are compiled by many tests, and by the commands that they run.
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/programs")

@@ -67,9 +67,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
   """`main`, where Ctrl-C that no verb meets may leave it."""
   import importlib
-  import os
 
-  from filax.cli import errors, virtual_devices
+  from filax.cli import errors
 
   if not argv or argv[0] in ("-h", "--help", "help"):
     return errors.run_verb(lambda _: print(usage()), [], "help")
@@ -80,7 +79,6 @@ def _run(argv: list[str]) -> int:
     print(f"filax: there is no verb {verb!r}.\n{usage()}", file=sys.stderr)
     return 2
   name, _ = VERBS[verb]
-  virtual_devices.give_threads(os.environ)
 
   def import_and_run(argv) -> int | None:
     return importlib.import_module(name).main(argv)  # Ctrl-C is met while it is imported, too.
