@@ -86,7 +86,8 @@ class Worker:
     answer = self.next_answer()
     if answer:
       wall = time.perf_counter() - start
-      others = machine.busy_seconds() - busy_before - answer["cpu_seconds"]
+      own = answer["cpu_seconds"] * answer["repetitions"]
+      others = machine.busy_seconds() - busy_before - own
       answer["others"] = max(0.0, others / wall / machine.usable_cores())
     return answer
 

@@ -93,7 +93,7 @@ def _phases_apart(session: Any, video: str, frames: int) -> dict[str, float]:
   encoder = session.model.encoder
   clips = np.zeros((part // 4, 4, SIDE, SIDE, 3), np.uint8)
   encode = jax.jit(lambda params, clips: encoder.apply({"params": params}, clips))
-  tokens = encode(session.params["encoder"], clips)
+  tokens = jax.block_until_ready(encode(session.params["encoder"], clips))
   encoded, _ = models.timed_call(lambda: encode(session.params["encoder"], clips))
   tokens = tokens.reshape(len(clips), -1, tokens.shape[-1])
   merge = jax.jit(lambda x: tome.merge_clips(x, 4 * KEPT, ENCODER["heads"]))
