@@ -61,15 +61,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     "--openers",
     choices=("keep", "scene"),
     default="keep",
-    help='"The video begins" or "This scene"',
+    help='keep "the video begins" in captions, or write "this scene begins" [keep]',
   )
   options.add_held_out(parser)
-  add("--durations", default="", metavar="FILE|probe", help="lengths, for records without one")
-  add("--seed", type=options.whole_number(0), default=42)
+  add("--durations", default="", metavar="FILE|probe", help="lengths of clips, for records without one")
+  add("--seed", type=options.whole_number(0), default=42, help="another one makes other videos [42]")
   add(
     "--render", type=options.whole_number(0), default=0, metavar="N", help="write N videos as mp4"
   )
-  add("--processes", type=options.whole_number(1), default=None, help="default: all processors")
+  add("--processes", type=options.whole_number(1), default=None, help="number of processes; default: one per processor")
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the figures as JSON")
   parser.set_defaults(run=synthesize)
