@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   add("--min-scenes", type=options.whole_number(1), default=4, help="fewest scenes of a video [4]")
   add("--min-clip", type=options.number(1), default=2.0, help="fewest seconds of a clip [2]")
   add(
-    "--max-words", type=options.whole_number(0), default=0, help="most words of a caption [0: any]"
+    "--max-words", type=options.whole_number(0), default=0, help="most words of the caption of a video [0: any]"
   )
   add(
     "--min-scene-share",
