@@ -148,7 +148,9 @@ def video_parser(verb: str, description: str, required: bool = True) -> argparse
     required=required,
     help=f"a video file, or a folder of pictures{without}",
   )
-  parser.add_argument("--selector", help="how frames are chosen: kmeans, uniform, ...; default: config.infer.selector")
+  parser.add_argument(
+    "--selector", help="how frames are chosen: kmeans, uniform, ...; default: config.infer.selector"
+  )
   parser.add_argument("--json", action="store_true", help="print JSON")
   return parser
 

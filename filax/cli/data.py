@@ -65,7 +65,9 @@ def data_parser() -> argparse.ArgumentParser:
   """The options of all verbs."""
   parser = options.Parser(prog="filax data", description=(__doc__ or "").partition("\n")[0])
   verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=options.VerbParser)
-  _add_check(verbs.add_parser("check", help="list bad records and unreadable media, print statistics"))
+  _add_check(
+    verbs.add_parser("check", help="list bad records and unreadable media, print statistics")
+  )
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
   data_reformat.add_parser(verbs)
   verbs.add_parser("status", help="which data of a config are present, and where to get the rest")
@@ -118,7 +120,12 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     metavar="FPS,SIDE",
     help="store videos longer than a minute smaller, e.g. 2,384",
   )
-  add("--beam", default="", metavar="RUNNER", help="a runner of Apache Beam for the media, e.g. DirectRunner")
+  add(
+    "--beam",
+    default="",
+    metavar="RUNNER",
+    help="a runner of Apache Beam for the media, e.g. DirectRunner",
+  )
   _add_manifest(parser)
   parser.set_defaults(run=_build)
 

@@ -56,14 +56,21 @@ def add_longvid_options(parser: argparse.ArgumentParser) -> None:
   )
   options.add_held_out(parser)
   add("--dump-tracks", action="store_true", help="write the labelled tracks, and no questions")
-  add("--shards", type=options.whole_number(1, 4096), default=64, help="number of output files [64]")
+  add(
+    "--shards", type=options.whole_number(1, 4096), default=64, help="number of output files [64]"
+  )
   add(
     "--workers",
     type=options.whole_number(1),
     default=None,
     help="processes; default: all processors",
   )
-  add("--seed", type=options.whole_number(0), default=42, help="another one makes other questions [42]")
+  add(
+    "--seed",
+    type=options.whole_number(0),
+    default=42,
+    help="another one makes other questions [42]",
+  )
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the counts as JSON")
   _add_label_options(parser)

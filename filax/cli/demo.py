@@ -48,7 +48,11 @@ def demo_parser() -> argparse.ArgumentParser:
   parser = options.Parser(prog="filax demo", description=__doc__)
   add = parser.add_argument
   add("--workdir", default="runs/demo", help="folder for the corpus, the runs and the report")
-  add("--check", action="store_true", help="train nothing; check that the scores of an earlier demo are high enough")
+  add(
+    "--check",
+    action="store_true",
+    help="train nothing; check that the scores of an earlier demo are high enough",
+  )
   add("--videos", type=options.whole_number(1), default=300, help="videos for training")
   add("--held", type=options.whole_number(1), default=64, help="held-out videos")
   add("--seed", type=options.whole_number(0), default=0, help="of the corpus and of the training")

@@ -58,7 +58,11 @@ def niah_parser() -> argparse.ArgumentParser:
   checkpoint_options.add_checkpoint(parser)
   checkpoint_options.add_devices(parser)
   add = parser.add_argument
-  add("--protocol", default="vcf", help="vcf (letters) or longva (words; by default up to 3,000 frames)")
+  add(
+    "--protocol",
+    default="vcf",
+    help="vcf (letters) or longva (words; by default up to 3,000 frames)",
+  )
   add("--multi-hop", action="store_true", help="chains of clues with decoys, two questions each")
   add(
     "--lengths", type=options.whole_numbers(1), help="frames of the haystack, e.g. 1000,5000,10000"

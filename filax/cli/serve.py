@@ -76,8 +76,14 @@ def serve_parser() -> argparse.ArgumentParser:
     "--port", type=options.whole_number(0, 65_535), default=8000, help="port [8000]; 0: a free one"
   )
   add("--name", default="", help="name of the model in the API; default: the folder's")
-  add("--selector", help="how frames are chosen: kmeans, uniform, ...; default: config.infer.selector")
-  add("--frames", type=options.whole_number(1), help="the most frames that the model's own sampling reads")
+  add(
+    "--selector", help="how frames are chosen: kmeans, uniform, ...; default: config.infer.selector"
+  )
+  add(
+    "--frames",
+    type=options.whole_number(1),
+    help="the most frames that the model's own sampling reads",
+  )
   add("--yarn", type=options.number(1), help="stretch the context by this factor")
   add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--encode-cache", default="", help="folder that keeps the visual tokens of videos")
