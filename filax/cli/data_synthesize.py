@@ -67,6 +67,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     help='keep "the video begins" in captions, or write "this scene begins" [keep]',
   )
   options.add_held_out(parser)
+  _add_run_options(add)
+  parser.set_defaults(run=synthesize)
+
+
+def _add_run_options(add) -> None:
+  """Options of reading and writing."""
   add(
     "--durations",
     default="",
@@ -87,7 +93,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   )
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the figures as JSON")
-  parser.set_defaults(run=synthesize)
 
 
 def synthesize(args: argparse.Namespace) -> int:
