@@ -104,7 +104,10 @@ def fila_infer() -> dict:
 
 
 def data() -> dict:
-  """The data settings: sources, preprocessing and packing."""
+  """The data settings: sources, preprocessing and packing.
+
+  configs/README.md explains the values of sampling, images, template, labels and time_prompt.
+  """
   return dict(
     train=(("manifest.json", "all"),),  # (manifest, all | first:N | end:N | random:N), N or N%.
     root="",  # Folder of the media; "" = the manifest's own.
@@ -112,10 +115,10 @@ def data() -> dict:
     template="chatml",  # chatml | brief | plain | chat (the tokenizer's own)
     system="You are a helpful assistant.",  # "" = no system turn.
     labels="llava",  # llava | answer_only: which tokens are learned.
-    time_prompt="none",  # none | fila | llava: how frame times are written in the question.
-    sampling=dict(name="uniform", frames=96, phase="ends"),  # ends | middle | random
+    time_prompt="none",  # none | fila | llava | vcf: the sentence about frame times in a question.
+    sampling=dict(name="uniform", frames=96, phase="ends"),  # ends | middle | random | released
     resize="squash",  # squash | pad | pillow: how frames become square; pillow is Pillow's bicubic.
-    images=dict(mode="squash", tiles=1),  # squash | pad | anyres, at most `tiles` tiles.
+    images=dict(mode="squash", tiles=1),  # squash | pad | anyres | anyres_nopad
     rows=(row_shape(frames=96, positions=8192),),  # Up to three sizes of packed rows.
     packing=False,  # False: one sample a row.
     # Random gaps spread the positions of a sample over a range of this size, so that short samples

@@ -45,8 +45,12 @@ def analyze_parser() -> argparse.ArgumentParser:
   )
   studies = parser.add_subparsers(dest="way", required=True, parser_class=options.VerbParser)
   attention = _study_parser(studies, "attention")
-  attention.add_argument("--video", action=options.Single, required=True)
-  attention.add_argument("--question", action=options.Single, required=True)
+  attention.add_argument(
+    "--video", action=options.Single, required=True, help="a video file, or a folder of pictures"
+  )
+  attention.add_argument(
+    "--question", action=options.Single, required=True, help="a question about the video"
+  )
   redundancy = _study_parser(studies, "redundancy")
   add = redundancy.add_argument
   add(
@@ -65,7 +69,7 @@ def analyze_parser() -> argparse.ArgumentParser:
   )
   add("--layers", type=options.whole_numbers(0), help="numbers with commas; default: all")
   add("--limit", type=options.whole_number(1), help="ask only this many questions")
-  add("--batch", type=options.whole_number(1), default=32)
+  add("--batch", type=options.whole_number(1), default=32, help="prompts at a time; default: 32")
   return parser
 
 

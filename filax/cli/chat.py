@@ -64,7 +64,7 @@ def chat_parser() -> argparse.ArgumentParser:
   add(
     "--min-p",
     type=options.number(high=1),
-    help="drop tokens below this share of the probability of the likeliest",
+    help="leave out tokens below this share of the probability of the likeliest token",
   )
   add(
     "--repetition-penalty",
@@ -84,7 +84,7 @@ def chat_parser() -> argparse.ArgumentParser:
     help="the most frames of the video; default: as in config.infer.sampling",
   )
   add("--yarn", type=options.number(1), help="extend the context by this factor")
-  add("--dropout", default="", help="visual dropout: off, a preset, or stages")
+  add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--encode-cache", default="", help="folder that keeps the visual tokens of videos")
   return parser
 

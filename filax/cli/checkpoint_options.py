@@ -36,8 +36,7 @@ def add_base(parser: argparse.ArgumentParser) -> None:
     "--base",
     type=_moved_base,
     metavar="FOLDER",
-    help="run or released folder of the base of adapters, if it is no longer where their "
-    "checkpoint says",
+    help="new place of the model under the adapters (a run or a released folder), if it has moved",
   )
 
 
@@ -47,8 +46,8 @@ def add_no_average(parser: argparse.ArgumentParser) -> None:
     "--no-average",
     action=_ReadLastValues,
     nargs=0,
-    help="take the parameters of the last step, not their average (config.optim.ema, or kind "
-    "schedule_free)",
+    help="use the parameters of the last step, not their moving average (config.optim.ema, or "
+    "kind schedule_free)",
   )
 
 
@@ -93,7 +92,7 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
     "--quantise",
     choices=components.QUANTISED,
     default="",
-    help="hold the kernels of all blocks in 8 or 4 bits (extra qlora)",
+    help="store the weights of all blocks in 8 or 4 bits (extra qlora)",
   )
 
 
@@ -149,7 +148,9 @@ def video_parser(verb: str, description: str, required: bool = True) -> argparse
     required=required,
     help=f"a video file, or a folder of pictures{without}",
   )
-  parser.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
+  parser.add_argument(
+    "--selector", help="how frames are chosen: kmeans, uniform, ...; default: config.infer.selector"
+  )
   parser.add_argument("--json", action="store_true", help="print JSON")
   return parser
 
@@ -162,7 +163,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     type=options.whole_number(1),
     help="the most tokens of an answer; default: config.infer.max_new_tokens",
   )
-  add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
+  add("--temperature", type=options.number(), help="0 is greedy; default: config.infer.temperature")
   add(
     "--top-p",
     type=options.number(high=1, above=True),
@@ -173,7 +174,12 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     type=options.whole_number(1),
     help="sample from this number of likeliest tokens; default: all",
   )
-  add("--seed", type=options.whole_number(0, settings.LARGEST_SEED), default=0)
+  add(
+    "--seed",
+    type=options.whole_number(0, settings.LARGEST_SEED),
+    default=0,
+    help="of random draws; default: 0",
+  )
 
 
 def load_session(args: argparse.Namespace):

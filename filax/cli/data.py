@@ -65,10 +65,12 @@ def data_parser() -> argparse.ArgumentParser:
   """The options of all verbs."""
   parser = options.Parser(prog="filax data", description=(__doc__ or "").partition("\n")[0])
   verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=options.VerbParser)
-  _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
+  _add_check(
+    verbs.add_parser("check", help="list bad records and unreadable media, print statistics")
+  )
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
   data_reformat.add_parser(verbs)
-  verbs.add_parser("status", help="what of a config's mixture is present, and where the rest is")
+  verbs.add_parser("status", help="which data of a config are present, and where to get the rest")
   verbs.add_parser("view", help="a page that shows what a config trains on")
   data_synthesize.add_options(
     verbs.add_parser("synthesize", help="make long videos from captioned clips")
@@ -77,7 +79,7 @@ def data_parser() -> argparse.ArgumentParser:
     verbs.add_parser("longvid", help="make questions about long videos from annotated sources")
   )
   data_verify.add_options(
-    verbs.add_parser("verify", help="derive answers again, and attack questions without videos")
+    verbs.add_parser("verify", help="check answers, and try to guess them without the videos")
   )
   data_needles.add_options(
     verbs.add_parser("needles", help="hide cards in long videos, and ask about them")
@@ -101,7 +103,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     "--threads",
     type=options.whole_number(1),
     default=threads,
-    help="media that are read at a time [all processors]",
+    help="media that are read at a time [one per processor]",
   )
   _add_manifest(parser)
   parser.set_defaults(run=_check)
@@ -118,7 +120,12 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     metavar="FPS,SIDE",
     help="store videos longer than a minute smaller, e.g. 2,384",
   )
-  add("--beam", default="", metavar="RUNNER", help="e.g. DirectRunner")
+  add(
+    "--beam",
+    default="",
+    metavar="RUNNER",
+    help="a runner of Apache Beam for the media, e.g. DirectRunner",
+  )
   _add_manifest(parser)
   parser.set_defaults(run=_build)
 

@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax data longvid makes questions about long videos from annotated sources.
 
-The same annotations, options and label answers give the same files, for any number of workers.
+  filax data longvid --source htstep=annotations.json,taxonomy.csv --media htstep=videos \\
+      --out data/longvid
+
+data_pipelines/synthesis/README.md lists the sources and their files. `filax data verify DIR` checks
+the questions. The same annotations, options and label answers give the same files, for any number
+of workers.
+
 Exit code 0: all good; 1: some records were left out (bad.txt lists them); 2: nothing could be done.
 """
 
@@ -49,15 +55,22 @@ def add_longvid_options(parser: argparse.ArgumentParser) -> None:
     help="most training questions per task [0: all]",
   )
   options.add_held_out(parser)
-  add("--dump-tracks", action="store_true", help="write the labelled tracks only")
-  add("--shards", type=options.whole_number(1, 4096), default=64, help="number of files [64]")
+  add("--dump-tracks", action="store_true", help="write the labelled tracks, and no questions")
+  add(
+    "--shards", type=options.whole_number(1, 4096), default=64, help="number of output files [64]"
+  )
   add(
     "--workers",
     type=options.whole_number(1),
     default=None,
     help="processes; default: all processors",
   )
-  add("--seed", type=options.whole_number(0), default=42)
+  add(
+    "--seed",
+    type=options.whole_number(0),
+    default=42,
+    help="another one makes other questions [42]",
+  )
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the counts as JSON")
   _add_label_options(parser)

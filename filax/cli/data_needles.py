@@ -22,16 +22,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   add("--out", required=True, help="folder: new, empty, or of the same recipe")
   add("--count", type=options.whole_number(1), default=1000, help="questions for training [1000]")
   add("--held-out", type=options.whole_number(0), default=100, help="held-out questions [100]")
-  add("--hops", choices=("single", "multi", "both"), default="both", help="cards per question")
+  add(
+    "--hops",
+    choices=("single", "multi", "both"),
+    default="both",
+    help="one card per question, a chain, or both [both]",
+  )
   length = parser.add_mutually_exclusive_group()
   length.add_argument(
     "--frames", type=options.whole_number(4), help="haystack frames, one per second [64]"
   )
-  length.add_argument("--minutes", type=options.number(0.1), help="haystack length, not --frames")
+  length.add_argument(
+    "--minutes", type=options.number(0.1), help="length of the haystack, in place of --frames"
+  )
   add("--needle-seconds", type=options.number(0.1), default=4.0, help="seconds per card [4]")
   add("--haystack", nargs="+", default=(), metavar="FILE", help="videos; default: drawn")
   add("--side", type=options.whole_number(16), default=96, help="pixels of drawn pictures [96]")
-  add("--seed", type=options.whole_number(0), default=0)
+  add(
+    "--seed", type=options.whole_number(0), default=0, help="another one makes other questions [0]"
+  )
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the counts as JSON")
   parser.set_defaults(run=_make_needles)

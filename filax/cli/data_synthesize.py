@@ -40,7 +40,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   add("--min-scenes", type=options.whole_number(1), default=4, help="fewest scenes of a video [4]")
   add("--min-clip", type=options.number(1), default=2.0, help="fewest seconds of a clip [2]")
   add(
-    "--max-words", type=options.whole_number(0), default=0, help="most words of a caption [0: any]"
+    "--max-words",
+    type=options.whole_number(0),
+    default=0,
+    help="most words of the caption of a video [0: any]",
   )
   add(
     "--min-scene-share",
@@ -61,18 +64,35 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     "--openers",
     choices=("keep", "scene"),
     default="keep",
-    help='"The video begins" or "This scene"',
+    help='keep "the video begins" in captions, or write "this scene begins" [keep]',
   )
   options.add_held_out(parser)
-  add("--durations", default="", metavar="FILE|probe", help="lengths, for records without one")
-  add("--seed", type=options.whole_number(0), default=42)
+  _add_run_options(add)
+  parser.set_defaults(run=synthesize)
+
+
+def _add_run_options(add) -> None:
+  """Options of reading and writing."""
+  add(
+    "--durations",
+    default="",
+    metavar="FILE|probe",
+    help="lengths of clips, for records without one",
+  )
+  add(
+    "--seed", type=options.whole_number(0), default=42, help="another one makes other videos [42]"
+  )
   add(
     "--render", type=options.whole_number(0), default=0, metavar="N", help="write N videos as mp4"
   )
-  add("--processes", type=options.whole_number(1), default=None, help="default: all processors")
+  add(
+    "--processes",
+    type=options.whole_number(1),
+    default=None,
+    help="number of processes; default: one per processor",
+  )
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the figures as JSON")
-  parser.set_defaults(run=synthesize)
 
 
 def synthesize(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@
 Without --needles and --haystack, FiLax draws both. The same command continues a stopped run. DIR
 then holds result.json, answers.jsonl, all_accuracies.json (in the published form) and a figure.
 Three controls are reported beside the score: grey frames, no needle, another question's needle.
-None of them may exceed chance.
+If one exceeds chance, the questions can be answered without finding the needle.
 """
 
 import argparse
@@ -58,12 +58,16 @@ def niah_parser() -> argparse.ArgumentParser:
   checkpoint_options.add_checkpoint(parser)
   checkpoint_options.add_devices(parser)
   add = parser.add_argument
-  add("--protocol", default="vcf", help="vcf (letters) or longva (words, up to 3,000 frames)")
+  add(
+    "--protocol",
+    default="vcf",
+    help="vcf (letters) or longva (words; by default up to 3,000 frames)",
+  )
   add("--multi-hop", action="store_true", help="chains of clues with decoys, two questions each")
   add(
     "--lengths", type=options.whole_numbers(1), help="frames of the haystack, e.g. 1000,5000,10000"
   )
-  add("--depths", type=_depths, help="places of the needle from 0 to 1, e.g. 0,0.5,1")
+  add("--depths", type=_depths, help="where the needle is hidden, from 0 to 1: 0,0.5,1")
   add("--needles", default="", help="a needle file, or the folder of the released one")
   add("--images", default="", help="folder of the needle pictures; default: the needle file's")
   add("--haystack", default="", help="a video, read at one frame a second; default: drawn scenes")

@@ -52,9 +52,13 @@ def flops_parser() -> argparse.ArgumentParser:
     "--frames",
     type=options.whole_numbers(1),
     default=(64, 256, 1000, 10_000),
-    help="counts, with commas",
+    help="numbers of frames, separated by commas",
   )
-  add("--tokens-per-frame", type=options.number(above=True), help="instead of the model's own")
+  add(
+    "--tokens-per-frame",
+    type=options.number(above=True),
+    help="visual tokens of a frame; default: as the model merges them",
+  )
   add("--json", action="store_true", help="print JSON, in FLOPs")
   return parser
 

@@ -86,7 +86,11 @@ def config_parser(verb: str, description: str, required: bool = True) -> Parser:
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--config", required=required, help="a config file, with :arguments")
+  parser.add_argument(
+    "--config",
+    required=required,
+    help="a config file, with its arguments after a colon: F.py:debug",
+  )
   return parser
 
 

@@ -81,22 +81,23 @@ def plan_parser() -> argparse.ArgumentParser:
   add(
     "--topology",
     required=True,
-    help=f"kind:chips along each axis; kinds are {', '.join(topology.CHIPS)}; 2*... = two slices",
+    help="the slice, as kind:chips along each axis, such as v5p:4x4x4, or 2*v5p:4x4x4 for two; "
+    f"kinds: {', '.join(topology.CHIPS)}",
   )
   add(
     "--samples",
     type=options.whole_number(0),
     default=0,
-    help="samples of the stage, to print its chip-hours",
+    help="number of samples of a training, to print its chip-hours",
   )
-  add("--largest", action="store_true", help="only the largest rows of the config")
+  add("--largest", action="store_true", help="plan only the largest size of rows of the config")
   add("--search", action="store_true", help="look for a mesh that fits")
   add("--serve", action="store_true", help="plan answers about videos instead of training")
   add(
     "--frames",
     type=_frame_counts,
     default=(64, 512, 2048),
-    help="frames of the videos, with --serve",
+    help="with --serve: numbers of frames of a video, separated by commas",
   )
   add(
     "--dropout",
@@ -107,7 +108,7 @@ def plan_parser() -> argparse.ArgumentParser:
     "--prompts",
     type=options.whole_number(1),
     default=1,
-    help="prompts answered at a time, with --serve",
+    help="with --serve: prompts answered at a time",
   )
   add("--json", action="store_true", help="print JSON, in bytes, FLOPs and seconds")
   return parser

@@ -76,10 +76,16 @@ def serve_parser() -> argparse.ArgumentParser:
     "--port", type=options.whole_number(0, 65_535), default=8000, help="port [8000]; 0: a free one"
   )
   add("--name", default="", help="name of the model in the API; default: the folder's")
-  add("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
-  add("--frames", type=options.whole_number(1), help="most frames; default: the checkpoint's")
+  add(
+    "--selector", help="how frames are chosen: kmeans, uniform, ...; default: config.infer.selector"
+  )
+  add(
+    "--frames",
+    type=options.whole_number(1),
+    help="the most frames that the model's own sampling reads",
+  )
   add("--yarn", type=options.number(1), help="stretch the context by this factor")
-  add("--dropout", default="", help="visual dropout: off, a preset, or stages")
+  add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--encode-cache", default="", help="folder that keeps the visual tokens of videos")
   add("--media-folder", default="", help="local files below it may be named by file:// URLs")
   add("--uploads", default="", help="where uploaded files are kept; default: the temporary folder")
@@ -90,10 +96,14 @@ def serve_parser() -> argparse.ArgumentParser:
     action="append",
     default=[],
     metavar="NAME=VALUE",
-    help=f"a bound on requests; {_limit_names()}",
+    help=f"change a limit; {_limit_names()}",
   )
-  add("--fixed-batch", action="store_true", help="always decode a full batch, for equal bits")
-  add("--no-page", action="store_true", help="without the web page at /")
+  add(
+    "--fixed-batch",
+    action="store_true",
+    help="always decode a full batch, so that answers never depend on other requests",
+  )
+  add("--no-page", action="store_true", help="do not serve the web page at /")
   add("--stop-seconds", type=options.number(), default=30.0, help="time to finish answers [30]")
   return parser
 

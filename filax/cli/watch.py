@@ -71,7 +71,7 @@ def watch_parser() -> argparse.ArgumentParser:
   add(
     "--question",
     action=options.Single,
-    help=f"ask this; default with --every: {QUESTION!r}",
+    help=f"ask this, and read no questions from the terminal; default with --every: {QUESTION!r}",
   )
   add("--every", type=options.number(above=True), help="ask again after this many seconds of video")
   add(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
   from filax.models.video_lm import VideoLM
 
 COMPONENTS_HELP = (
-  "a module that the checkpoint's config may name for a component of its own (repeatable)"
+  "a Python module from which the checkpoint may load components of its own (repeatable)"
 )
 _FILE_NAME = re.compile(r"[a-z0-9_]+")
 QUANTISED = ("int8", "nf4")  # Codes of filax.models.quantised.
