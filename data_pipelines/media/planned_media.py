@@ -41,8 +41,8 @@ def probe_media(media: Sequence[str], index: MediaIndex, folder: str) -> ProbeTa
     return _temporary_table(media, index)
   label = _label(media, index)
   pointer = pathlib.Path(folder, f"media-{label[:32]}.json")
+  states = _states(media)  # Before the lock: on a network file system this takes minutes.
   with one_builder(folder, "looks at the media"):
-    states = _states(media)
     latest = _latest_table(pointer, label)
     mark_used(pointer)
     if latest is not None and not _changed(media, index, latest, states).any():
