@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import functools
 import math
 import os
 import pathlib
@@ -59,9 +58,12 @@ class Plan:
     """The samples, by number."""
     return self.corpus.samples
 
-  @functools.cached_property
+  @property
   def ingredients(self) -> dict[str, dict[str, str]]:
-    """The inputs of the plan, by part; every process reads them itself."""
+    """The inputs of the plan, by part; every process reads them itself.
+
+    Made anew: they take half a kilobyte for each medium.
+    """
     return ingredients.plan_ingredients(
       self.data,
       self.corpus,

@@ -96,6 +96,7 @@ def train_pipeline(
     with clock.timed(goodput.RESTORE):
       state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
     write_start(workdir, config, pipeline.fingerprint, parts, check_lease)
+    del ingredients, parts, changes  # With a text for every medium.
     say_if_done(int(jax.device_get(state.step)), steps, config["steps"])
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
