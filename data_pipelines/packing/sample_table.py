@@ -98,7 +98,7 @@ class SampleTable(Sequence[Sample]):
 
   @property
   def media(self) -> list[str]:
-    """The distinct media of all samples, in the order of first use; made anew."""
+    """The distinct media of all samples, in the order of first use."""
     names = bytes(map_array(self.folder, "names"))
     ends = map_array(self.folder, "name_first").tolist()
     media = []

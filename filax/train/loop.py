@@ -78,8 +78,7 @@ def train_pipeline(
   each write. signals, clock: these are active already. hooks: called after the built-in ones.
 
   Returns Tracker.summary and the newest checkpoint. Raises ValueError for an invalid config or
-  steps without a supervised token, NonFinite with the number of the step, and lease.Lost if another
-  run has taken over the workdir.
+  steps without a supervised token, NonFinite naming the step, and lease.Lost after a take-over.
   """
   config = config.to_dict()
   compilation_cache.enable()
