@@ -189,7 +189,8 @@ def test_a_step_that_was_cut_off_in_a_bucket_is_removed(tmp_path, monkeypatch, c
   write(tmp_path, 1, 2)
   folder = tmp_path / "checkpoints"
   (folder / "2" / "data" / "metadata").unlink()
-  monkeypatch.setattr(orbax_items, "_is_complete", lambda step: (step / "commit_success.txt").exists())
+  last_file = "commit_success.txt"
+  monkeypatch.setattr(orbax_items, "_is_complete", lambda step: (step / last_file).exists())
   assert restore(tmp_path).step == 1
   assert "2: half-written when a run was stopped." in capsys.readouterr().err
   assert [path.name for path in folder.iterdir()] == ["1"]
