@@ -102,9 +102,10 @@ class VisualLayout:
 
   @property
   def frames_per_unit(self) -> int:
-    """The frames of a video are a multiple of this: whole groups and whole clips.
+    """The number of frames of a video is a multiple of this.
 
-    Otherwise a clip would hold frames of two samples, which would see each other.
+    They are whole groups and whole clips. Otherwise a clip would hold frames of two samples, which
+    would see each other.
     """
     return math.lcm(self.frames_per_group, self.clip)
 
