@@ -172,13 +172,28 @@ def make_corpus(folder: pathlib.Path) -> None:
 def check_selector(config: ConfigDict, model: Any) -> None:
   """Raises ValueError if config.data does not suit the selector of config.model."""
   name = config.model.selector.name
-  if model.selector.needs_single and config.data.packing:
+  if not model.selector.needs_single:
+    return
+  if config.data.packing:
     raise ValueError(
       f"config.model.selector.name={name!r} needs one sample a row. Set config.data.packing=False, "
       "or select uniformly in training and use it in config.infer.selector."
     )
-  if model.selector.needs_single and config.data.time_prompt == "fila":
+  if config.data.time_prompt == "fila":
     raise ValueError(
       f"config.data.time_prompt='fila' states the times of groups, which "
       f"config.model.selector.name={name!r} only finds on the device. Set one of them differently."
     )
+  size = model.selector.size
+  sampling = config.data.sampling
+  for frames, *_ in config.data.rows:
+    if not frames:
+      continue
+    shown = model.selector.groups(frames) * size  # The text has a place for each of them.
+    if sampling.name != "uniform" or not shown == sampling.frames == frames:
+      raise ValueError(
+        f"config.model.selector.name={name!r} makes {shown // size} groups of {size} frames of a "
+        f"row, so in training every video must have {shown} frames. Set config.data.sampling to "
+        f"uniform with {shown} frames and config.data.rows to as many, or select uniformly in "
+        "training and use it in config.infer.selector."
+      )
