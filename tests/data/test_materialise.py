@@ -314,6 +314,17 @@ def test_a_defect_of_ours_ends_the_run_and_blames_no_file(folder, tmp_path):
   assert not (tmp_path / "q.jsonl").exists()
 
 
+def test_too_little_memory_is_no_defect(folder):
+  def full(*_, **__):
+    raise MemoryError("Unable to allocate 226 MiB")
+
+  pipe = corpora.open_pipeline(folder)
+  build = dataclasses.replace(pipe.materialise(), read=full)
+  with pytest.raises(MemoryError, match="226 MiB"):
+    for number in range(pipe.plan.row_count(0)):
+      build(pipe.row(number))
+
+
 def _mistaken(*_, **__):
   raise ValueError("config.x=3 cannot be used. Set config.x to 4.")
 
