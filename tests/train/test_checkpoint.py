@@ -193,7 +193,7 @@ def test_a_step_that_was_cut_off_in_a_bucket_is_removed(tmp_path, monkeypatch, c
   (folder / "3" / last_file).unlink()
   (folder / "3" / "data" / "metadata").unlink()
   monkeypatch.setattr(orbax_items, "_is_complete", lambda step: (step / last_file).exists())
-  assert restore(tmp_path).step == 1
+  assert restore(tmp_path).step == 2
   assert "3: half-written when a run was stopped." in capsys.readouterr().err
   assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
 
