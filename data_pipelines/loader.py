@@ -105,14 +105,14 @@ class Pipeline:
   def _check_seq_parts(self, parts: int) -> None:
     """Checks that the frames of a row divide into `parts` parts.
 
-    A part must consist of whole groups. Raises ValueError if it does not.
+    A part must consist of whole groups and clips. Raises ValueError if it does not.
     """
-    group = self.plan.layout.frames_per_group
+    unit = self.plan.layout.frames_per_unit
     for shape in self.plan.row_shapes:
-      if shape.frames % (group * parts):
+      if shape.frames % (unit * parts):
         raise ValueError(
           f"A row of {shape.frames} frames does not split into {parts} parts of whole groups of "
-          f"{group}. Set config.data.rows to a multiple of {group * parts} frames, or "
+          f"{unit}. Set config.data.rows to a multiple of {unit * parts} frames, or "
           "config.mesh.seq to a divisor."
         )
 

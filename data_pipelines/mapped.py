@@ -33,8 +33,8 @@ _META = "meta.json"
 _SHORT_SECONDS = 2.0  # A wait for another process that is not worth a line.
 _LOOK_SECONDS = 0.02
 _guard = threading.Lock()
-_locks: dict[str, threading.RLock] = {}
-_depths: dict[str, int] = {}  # Blocks of `one_builder` around one another, by folder.
+_locks: weakref.WeakValueDictionary[str, threading.RLock] = weakref.WeakValueDictionary()
+_depths: dict[str, int] = {}  # Blocks of `one_builder` around one another, by folder in use.
 
 
 @contextlib.contextmanager
@@ -44,7 +44,7 @@ def one_builder(folder: str | os.PathLike, activity: str) -> Iterator[None]:
   The others wait. activity: what the builder does, for a line on stderr. Without locks (on some
   network file systems) every process builds, which costs time alone.
   """
-  with _threads_lock(os.path.realpath(folder)) as is_outermost:
+  with _outermost_block(os.path.realpath(folder)) as is_outermost:
     lock = _opened_folder(folder) if is_outermost else None
     try:
       if lock is not None:
@@ -55,22 +55,32 @@ def one_builder(folder: str | os.PathLike, activity: str) -> Iterator[None]:
         os.close(lock)
 
 
+def threads_lock(name: str) -> threading.RLock:
+  """The lock of a name between the threads of this process.
+
+  It is forgotten when no thread uses it: names may be those of millions of files.
+  """
+  with _guard:
+    return _locks.setdefault(name, threading.RLock())
+
+
 @contextlib.contextmanager
-def _threads_lock(folder: str) -> Iterator[bool]:
+def _outermost_block(folder: str) -> Iterator[bool]:
   """Excludes the other threads of this process from a folder.
 
   Gives whether this is the outermost block of its thread: building rows measures texts, in the same
   folder, and a process that locks a file twice would wait for itself.
   """
-  with _guard:
-    lock = _locks.setdefault(folder, threading.RLock())
-  with lock:
+  with threads_lock(folder):
     depth = _depths.get(folder, 0)
     _depths[folder] = depth + 1
     try:
       yield depth == 0
     finally:
-      _depths[folder] = depth
+      if depth:
+        _depths[folder] = depth
+      else:
+        del _depths[folder]
 
 
 def _opened_folder(folder: str | os.PathLike) -> int | None:

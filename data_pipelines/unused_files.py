@@ -63,7 +63,7 @@ def _is_held(path: pathlib.Path) -> bool:
   if fcntl is None or not path.is_dir():
     return False
   try:
-    with open(path / _HELD, "rb") as file:
+    with open(path / _HELD, "r+b") as file:  # NFS locks only what may be written exclusively.
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     return True

@@ -15,11 +15,11 @@ import io
 import os
 import pathlib
 import shutil
-import threading
 import zlib
 
 import numpy as np
 
+from data_pipelines.mapped import threads_lock
 from data_pipelines.media import remote
 from data_pipelines.media.content import content_kind
 from data_pipelines.media.frames import TOLERANCE, Frames, Times, read_frames, walk
@@ -39,7 +39,6 @@ _FRAME = np.dtype([("second", "<f8"), ("checksum", "<u4")])
 _LEFT_SHARE = 0.05  # Of the disk: what is left to checkpoints and answers ...
 _LEFT_BYTES = 100e9  # ... but no more than this.
 _HEADER = 128  # Bytes before the pixels of an .npy file, filled in once their count is known.
-_writing: dict[str, threading.Lock] = {}  # So that threads decode the same video only once.
 
 
 class FrameCache:
@@ -96,7 +95,7 @@ class FrameCache:
     fps: float | None,
   ) -> Frames | None:
     """Writes a video and reads it back; None if that fails."""
-    with _writing.setdefault(str(self.folder / key), threading.Lock()):
+    with threads_lock(str(self.folder / key)):  # Threads decode the same video only once.
       cached = self._read(key, times)
       if cached is not None:  # Another thread was faster.
         return cached

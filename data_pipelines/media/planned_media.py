@@ -2,10 +2,13 @@
 """The facts of a plan's media, as a table that is kept while no file changes."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 import hashlib
 import json
 import os
 import pathlib
+import stat
+import time
 
 import numpy as np
 
@@ -28,6 +31,10 @@ from filax import files
 
 _VERSION = 1  # Version of the table; tables of another version are built again.
 _UNKNOWN = -1  # The state of a medium that is not a file: it is looked at in every start.
+_NO_FILE = (_UNKNOWN, _UNKNOWN)
+_CHUNK = 1000  # Files that a thread looks at.
+_SLOW_SECONDS = 1e-4  # Of a file, from which on threads are worth it: a network file system.
+_LOOKERS = 32  # Threads that look at such files.
 
 
 def probe_media(media: Sequence[str], index: MediaIndex, folder: str) -> ProbeTable:
@@ -41,8 +48,8 @@ def probe_media(media: Sequence[str], index: MediaIndex, folder: str) -> ProbeTa
     return _temporary_table(media, index)
   label = _label(media, index)
   pointer = pathlib.Path(folder, f"media-{label[:32]}.json")
+  states = _states(media)  # Before the lock: on a network file system this takes minutes.
   with one_builder(folder, "looks at the media"):
-    states = _states(media)
     latest = _latest_table(pointer, label)
     mark_used(pointer)
     if latest is not None and not _changed(media, index, latest, states).any():
@@ -65,23 +72,35 @@ def _states(media: Sequence[str]) -> np.ndarray:
 
   _UNKNOWN for a medium that is not a file.
   """
-  states = np.full((len(media), 2), _UNKNOWN, np.int64)
   dated = [dated_file(name) for name in media]
   objects = remote.states(file for file in dated if file is not None)
-  for number, file in enumerate(dated):
-    if file is None:
-      continue
-    if file in objects:
-      states[number] = objects[file]
-      continue
-    try:
-      facts = os.stat(file)
-    except (OSError, ValueError):
-      continue
-    is_plain = facts.st_mode & 0o170000 == 0o100000
-    if is_plain and os.access(file, os.R_OK):
-      states[number] = facts.st_size, facts.st_mtime_ns
-  return states
+
+  def look(first: int) -> np.ndarray:
+    states = []
+    for file in dated[first : first + _CHUNK]:
+      if file is None:
+        states.append(_NO_FILE)
+      else:
+        states.append(objects.get(file) or _file_state(file))
+    return np.array(states, np.int64).reshape(-1, 2)
+
+  began = time.monotonic()
+  parts = [look(0)]
+  is_slow = time.monotonic() - began > _SLOW_SECONDS * len(parts[0])
+  with ThreadPoolExecutor(_LOOKERS if is_slow else 1) as threads:
+    parts += threads.map(look, range(_CHUNK, len(dated), _CHUNK))
+  return np.concatenate(parts)
+
+
+def _file_state(file: str) -> tuple[int, int]:
+  """Size and time of change of a file that can be read."""
+  try:
+    facts = os.stat(file)
+  except (OSError, ValueError):
+    return _NO_FILE
+  if not stat.S_ISREG(facts.st_mode) or not os.access(file, os.R_OK):
+    return _NO_FILE
+  return facts.st_size, facts.st_mtime_ns
 
 
 def _latest_table(pointer: pathlib.Path, label: str) -> ProbeTable | None:

@@ -21,6 +21,7 @@ import posixpath
 import re
 import stat
 import sys
+import threading
 import time
 from typing import Any
 
@@ -66,6 +67,7 @@ class RemoteObject:
 
 
 _asked: dict[str, RemoteObject | None] = {}  # None: there is no such object.
+_remembering = threading.Lock()  # Held while `_asked` changes its size.
 
 
 def is_remote(path: Any) -> bool:
@@ -185,9 +187,10 @@ def stat_object(path: str | os.PathLike) -> RemoteObject:
   Raises FileNotFoundError and RemoteError.
   """
   url = _normal(path)
-  if url not in _asked:
-    _remember(url, _ask(url))
-  item = _asked[url]
+  item = _asked.get(url)  # Read once: another thread may remove it meanwhile.
+  if item is None and url not in _asked:
+    item = _ask(url)
+    _remember(url, item)
   if item is None:
     raise FileNotFoundError(errno.ENOENT, "there is no such object", url)
   return item
@@ -195,14 +198,16 @@ def stat_object(path: str | os.PathLike) -> RemoteObject:
 
 def forget_versions() -> None:
   """Forgets what is known of objects."""
-  _asked.clear()
+  with _remembering:
+    _asked.clear()
   _listing.cache_clear()
 
 
 def _remember(url: str, item: RemoteObject | None) -> None:
-  while len(_asked) >= _REMEMBERED:
-    _asked.pop(next(iter(_asked)), None)
-  _asked[url] = item
+  with _remembering:
+    while len(_asked) >= _REMEMBERED:
+      del _asked[next(iter(_asked))]
+    _asked[url] = item
 
 
 def _normal(path: str | os.PathLike) -> str:
@@ -251,7 +256,8 @@ def _fetch(item: RemoteObject, path: pathlib.Path) -> None:
       _store(item.url).get_file(item.url, os.fspath(temporary), callback=_progress(item))
     size = temporary.stat().st_size
     if size != item.size or _ask(item.url) != item:
-      _asked.pop(item.url, None)
+      with _remembering:
+        _asked.pop(item.url, None)
       reason = f"{size} of {item.size} bytes came, or it was replaced meanwhile"
       raise NoAnswer(errno.EIO, reason, item.url)
     os.replace(temporary, path)

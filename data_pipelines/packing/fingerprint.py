@@ -63,14 +63,16 @@ def sample_facts(
 
 
 def demand_digest(
-  facts: Mapping[str, Any], media: Mapping[str, str], seed: int | None = None
+  facts: Mapping[str, Any], media: Mapping[str, str], seed: int | None = None, unit: int = 0
 ) -> str:
   """sha256 of the inputs of a measured demand.
 
   media: the facts of every medium (`describe`). `seed` is among the inputs if the demand depends on
-  the epoch.
+  the epoch. unit: VisualLayout.frames_per_unit, where clips make it more than a group.
   """
   varying = {} if seed is None else dict(seed=seed)
+  if unit:
+    varying["unit"] = unit
   return digest_facts(**facts, **varying, media=sorted(media.items()), chat=templates.RULES)
 
 

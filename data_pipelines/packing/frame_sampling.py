@@ -148,18 +148,18 @@ def readable(timeline: Timeline, sampling: Sampling) -> Timeline:
   return (file,)
 
 
-def frame_count(sampling: Sampling, extent: Extent, frames_per_group: int) -> int:
-  """The number of frames taken of a video, in whole groups.
+def frame_count(sampling: Sampling, extent: Extent, unit: int) -> int:
+  """The number of frames taken of a video, a multiple of `unit`.
 
-  A short video repeats frames. Raises ValueError for an unknown sampler or phase, and for a count
-  that is not whole groups.
+  unit: the frames that a model encodes and merges together. A short video repeats frames. Raises
+  ValueError for an unknown sampler or phase, and for a count that is no multiple.
   """
   name = sampling["name"]
   if name not in SAMPLERS:
     raise ValueError(
       f"config.data.sampling.name={name!r} is unknown. Set it to one of {', '.join(SAMPLERS)}."
     )
-  return SAMPLERS[name](sampling, extent, frames_per_group)
+  return SAMPLERS[name](sampling, extent, unit)
 
 
 def sample_times(
@@ -207,68 +207,67 @@ def _check_phase(sampling: Sampling) -> None:
     )
 
 
-def whole_groups(count: int, frames_per_group: int, knob: str) -> int:
-  """Returns `count` if it is a positive number of whole groups.
+def whole_units(count: int, unit: int, knob: str) -> int:
+  """Returns `count` if it is a positive multiple of `unit`.
 
   Raises ValueError naming both knobs otherwise.
   """
-  if count < 1 or count % frames_per_group:
-    nearest = max(1, round(count / frames_per_group)) * frames_per_group
+  if count < 1 or count % unit:
+    nearest = max(1, round(count / unit)) * unit
     raise ValueError(
-      f"{knob}={count} is not a multiple of the {frames_per_group} frames that the model merges "
-      f"(config.model.selector.size). Set {knob} to {nearest}, or change "
-      "config.model.selector.size."
+      f"{knob}={count} is not a multiple of the {unit} frames that the model encodes and "
+      "merges together (config.model.encoder.clip and config.model.selector.size). Set "
+      f"{knob} to {nearest}, or change config.model.selector.size."
     )
   return count
 
 
-def _uniform(sampling: Sampling, extent: Extent, frames_per_group: int) -> int:
+def _uniform(sampling: Sampling, extent: Extent, unit: int) -> int:
   """The same count for every video."""
   del extent
   _check_phase(sampling)
-  return whole_groups(sampling["frames"], frames_per_group, "config.data.sampling.frames")
+  return whole_units(sampling["frames"], unit, "config.data.sampling.frames")
 
 
-def _by_rule(rule: Callable[..., int], sampling: Sampling, frames_per_group: int) -> int:
+def _by_rule(rule: Callable[..., int], sampling: Sampling, unit: int) -> int:
   """Calls a rule of dynamic_sampling with `high`, `multiple` and options.
 
-  The count lies between `low` and `frames`, in steps of `multiple` (default: the frames of a
-  group).
+  The count lies between `low` and `frames`, in steps of `multiple` (default: `unit`).
   """
   _check_phase(sampling)
   options = dict(sampling)
   del options["name"], options["phase"]
   high = options.pop("frames")
-  multiple = options.pop("multiple", frames_per_group)
-  whole_groups(multiple, frames_per_group, "config.data.sampling.multiple")
+  multiple = options.pop("multiple", unit)
+  whole_units(multiple, unit, "config.data.sampling.multiple")
   try:
     return rule(high=high, multiple=multiple, **options)
   except TypeError as error:
     raise ValueError(f"config.data.sampling={dict(sampling)!r}: {error}.") from None
 
 
-def _dynamic_fps(sampling: Sampling, extent: Extent, frames_per_group: int) -> int:
+def _dynamic_fps(sampling: Sampling, extent: Extent, unit: int) -> int:
   def rule(**options) -> int:
     return dynamic.dynamic_fps(extent.frames, extent.duration, **options)
 
-  return _by_rule(rule, sampling, frames_per_group)
+  return _by_rule(rule, sampling, unit)
 
 
-def _dense_sparse(sampling: Sampling, extent: Extent, frames_per_group: int) -> int:
+def _dense_sparse(sampling: Sampling, extent: Extent, unit: int) -> int:
   def rule(**options) -> int:
     return dynamic.dense_sparse(extent.frames, extent.duration, **options)
 
-  return _by_rule(rule, sampling, frames_per_group)
+  return _by_rule(rule, sampling, unit)
 
 
-def _first(sampling: Sampling, extent: Extent, frames_per_group: int) -> int:
+def _first(sampling: Sampling, extent: Extent, unit: int) -> int:
   def rule(high: int, **options) -> int:
     return dynamic.first(extent.duration, high, **options)
 
-  return _by_rule(rule, sampling, frames_per_group)
+  return _by_rule(rule, sampling, unit)
 
 
-# name -> f(config.data.sampling, extent, frames per group) -> count.
+# name -> f(config.data.sampling, extent, unit) -> count.
 SAMPLERS: dict[str, Callable[[Sampling, Extent, int], int]] = {
   "uniform": _uniform,
   "dynamic_fps": _dynamic_fps,

@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import functools
 import math
 import os
 import pathlib
@@ -59,9 +58,12 @@ class Plan:
     """The samples, by number."""
     return self.corpus.samples
 
-  @functools.cached_property
+  @property
   def ingredients(self) -> dict[str, dict[str, str]]:
-    """The inputs of the plan, by part; every process reads them itself."""
+    """The inputs of the plan, by part; every process reads them itself.
+
+    Made anew: they take half a kilobyte for each medium.
+    """
     return ingredients.plan_ingredients(
       self.data,
       self.corpus,
@@ -109,7 +111,7 @@ def make_plan(
   MediaIndex). Raises ValueError with one sentence for invalid settings or data.
   """
   data = _checked_data(data, seed, batch)
-  shapes = planner.row_shapes(data["rows"], layout.frames_per_group)
+  shapes = planner.row_shapes(data["rows"], layout.frames_per_unit)
   limits = _media_limits(data)
   tokenizer = tokenizers.load_tokenizer(data["tokenizer"])
   folder = _cache_folder(data, quarantine)
@@ -225,7 +227,10 @@ def _demand_table(
 ) -> DemandTable:
   """The demand of all samples by epoch."""
   seed = composer.seed if composer.vary else None
-  digest = fingerprint.demand_digest(facts, media, seed)
+  layout = composer.layout
+  has_larger_unit = layout.frames_per_unit > layout.frames_per_group
+  unit = layout.frames_per_unit if has_larger_unit else 0
+  digest = fingerprint.demand_digest(facts, media, seed, unit)
   return DemandTable(composer, corpus.samples, folder, digest)
 
 
@@ -239,10 +244,10 @@ def _epoch_store(folder: str, identity: str, demand: DemandTable) -> EpochStore 
 def _check_sampling(sampling: Mapping[str, Any], layout: VisualLayout) -> None:
   """Checks the sampling before any video is opened.
 
-  Raises ValueError if videos would not give whole groups of frames.
+  Raises ValueError if videos would not give whole groups and clips of frames.
   """
   minute = frame_sampling.Extent(duration=60.0, last=59.0, frames=60)
-  frame_sampling.frame_count(sampling, minute, layout.frames_per_group)
+  frame_sampling.frame_count(sampling, minute, layout.frames_per_unit)
 
 
 def _plain(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,9 +98,12 @@ def no_room_after_dropout(demand: Demand, number: int, shape: RowShape, stages: 
 
   "" if it does not, or if the sample is too large even before dropout.
   """
-  if not stages or not demand.fits_undropped(shape)[number]:
+  if not stages:
     return ""
-  return dropout_stages.overflow_reason(demand.tokens_after[number], shape.room, stages)
+  sample = demand.take(np.array([number]))
+  if not sample.fits_undropped(shape)[0]:
+    return ""
+  return dropout_stages.overflow_reason(sample.tokens_after[0], shape.room, stages)
 
 
 def left_out_needs(over: Demand, shapes: Sequence[RowShape]) -> list[str]:

@@ -177,23 +177,23 @@ def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def row_shapes(
   rows: Iterable[Sequence[int]],
-  frames_per_group: int,
+  unit: int,
 ) -> tuple[RowShape, ...]:
   """config.data.rows as RowShapes, the smallest first.
 
-  Raises ValueError for an invalid row.
+  unit: the frames that a model encodes and merges together. Raises ValueError for an invalid row.
   """
   setting_kinds.check_value("config.data.rows", rows, settings.TABLE["data.rows"])
   shapes = set()
   for row in rows:
     frames, images, length, segments = map(int, row)
     shape = RowShape(frames, images, length, segments)
-    if shape.frames % frames_per_group:
-      larger = math.ceil(shape.frames / frames_per_group) * frames_per_group
+    if shape.frames % unit:
+      larger = math.ceil(shape.frames / unit) * unit
       raise ValueError(
         f"config.data.rows has a row of {shape.frames} frames, which is not a multiple of the "
-        f"{frames_per_group} that the model merges (config.model.selector.size). Set it to "
-        f"{larger}."
+        f"{unit} that the model encodes and merges together (config.model.encoder.clip and "
+        f"config.model.selector.size). Set it to {larger}."
       )
     shapes.add(shape)
   return tuple(sorted(shapes, key=_size_order))

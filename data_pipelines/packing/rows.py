@@ -86,8 +86,8 @@ class Materialise:
         queries, kept = self.composer.dropout(encoded, visual)
         writer.write_dropout(queries, kept)
       errors = [self._write_pictures(sample, layout, writer) for layout in layouts]
-    except (ValueError, UnfitProcess):
-      raise  # Its message names the wrong setting.
+    except (ValueError, UnfitProcess, MemoryError):
+      raise  # Its message names the wrong setting, or says what this host lacks.
     except Exception as error:
       raise SampleError(
         f"{sample.origin}: {type(error).__name__}: {error}. This is a defect of FiLax, not of a "

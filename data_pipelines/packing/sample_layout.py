@@ -230,7 +230,7 @@ class Composer:
     sampling = self.data["sampling"]
     group = self.layout.frames_per_group
     extent = frame_sampling.extent(timeline, self.probes, sampling)
-    count = frame_sampling.frame_count(sampling, extent, group)
+    count = frame_sampling.frame_count(sampling, extent, self.layout.frames_per_unit)
     times = frame_sampling.sample_times(sampling, count, extent, phase)
     pattern = visual_order.video_order(count // group, self.layout)
     visual = VisualText(

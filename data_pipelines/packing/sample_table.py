@@ -7,7 +7,6 @@ A record is parsed when its sample is needed.
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 import dataclasses
-import functools
 import itertools
 import os
 import pathlib
@@ -97,7 +96,7 @@ class SampleTable(Sequence[Sample]):
     place = place_text(int(self._line[number]), int(self._nth[number]))
     return f"{self.manifests[self._manifest[number]].path}:{place}"
 
-  @functools.cached_property
+  @property
   def media(self) -> list[str]:
     """The distinct media of all samples, in the order of first use."""
     names = bytes(map_array(self.folder, "names"))

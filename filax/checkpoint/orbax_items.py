@@ -133,6 +133,21 @@ def complete_steps(folder: epath.Path) -> list[int]:
   return sorted(int(path.name) for path in itertools.compress(paths, complete))
 
 
+def unfinished_steps(folder: epath.Path) -> list[epath.Path]:
+  """The steps that were being written when their run was killed.
+
+  In Google Cloud Storage they have their final names already, but neither the last file nor a
+  record. A step that was copied there has a record.
+  """
+  complete = complete_steps(folder)
+  unfinished = []
+  for path in folder.iterdir() if folder.exists() else ():
+    is_step = path.name.isdigit()
+    if is_step and int(path.name) not in complete and not record.path_of_record(path).exists():
+      unfinished.append(path)
+  return unfinished
+
+
 def _is_complete(path: epath.Path) -> bool:
   """Whether a step has been written.
 

@@ -105,6 +105,11 @@ def write_record(folder: epath.PathLike, record: Record) -> None:
   (epath.Path(folder) / _FILE).write_text(record_text(record))
 
 
+def path_of_record(step: epath.Path) -> epath.Path:
+  """The file of a step's record, which is written after all arrays."""
+  return step / "data" / _FILE
+
+
 def config_digest(config: Config) -> str:
   """The SHA-256 of a config's text."""
   text = json.dumps(dict(config))
@@ -117,7 +122,7 @@ def read_record(step: epath.PathLike) -> tuple[Record, dict[str, Any]]:
   Raises Damaged; ValueError if a newer FiLax wrote it.
   """
   step = epath.Path(step)
-  text = _read_text(step / "data" / _FILE, "data")
+  text = _read_text(path_of_record(step), "data")
   config_text = _read_text(step / "config" / _FILE, "config")
   config = _parse_object(config_text, "config")
   record = _parse_object(text, "data")

@@ -109,7 +109,7 @@ class Checkpoints:
   def _failure(self) -> str:
     newest = "there is no whole one yet"
     for step in steps.newest_first(self.folder):
-      if (step / "data" / "metadata").exists():
+      if record.path_of_record(step).exists():
         newest = f"that of step {step.name} is whole"
         break
     return f"A checkpoint in {self.folder} could not be written, {newest}"
@@ -371,7 +371,8 @@ def _listing(folder: epath.Path) -> list[epath.Path]:
 
 
 def _half_written(folder: epath.Path) -> list[epath.Path]:
-  return [path for path in _listing(folder) if HALF_WRITTEN in path.name]
+  temporary = [path for path in _listing(folder) if HALF_WRITTEN in path.name]
+  return temporary + orbax_items.unfinished_steps(folder)
 
 
 def on_one_process(action: Callable[[], Any]) -> None:

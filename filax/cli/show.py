@@ -192,7 +192,7 @@ def token_lines(config: ConfigDict, model: Any) -> Iterator[str]:
   )
   packed = "packed" if config.data.packing else "one sample a row"
   yield f"Rows ({packed}), {config.batch} a step"
-  for row in planner.row_shapes(config.data.rows, layout.frames_per_group):
+  for row in planner.row_shapes(config.data.rows, layout.frames_per_unit):
     yield f"  {_row_text(row, layout)}"
 
 

@@ -336,6 +336,7 @@ class VideoLM(nn.Module):
       newline=self.projector.newline,
       stages=self.stages,
       queries=self.llm.dropout_queries,
+      clip=self.encoder.clip,
     )
 
   def check_parts(self) -> None:

@@ -127,7 +127,7 @@ def config_rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
   Visual dropout needs a number of turns; before there is data, a small number is assumed.
   """
   visual = model.layout()
-  shapes = planner.row_shapes(config["data"]["rows"], visual.frames_per_group)
+  shapes = planner.row_shapes(config["data"]["rows"], visual.frames_per_unit)
   demand = Demand.zeros(1, len(visual.stages))
   demand.queries[0] = _QUERIES
   return planner.with_dropout(shapes, visual, demand)

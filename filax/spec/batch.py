@@ -8,6 +8,7 @@ images of N''), and one newline. This file needs only NumPy.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -97,6 +98,16 @@ class VisualLayout:
   newline: str = "one_token"  # one_token | grid | frame | none
   stages: tuple = ()  # The stages of visual dropout (filax.spec.dropout_stages.Stage).
   queries: str = "released"  # Query positions of visual dropout: released | answers.
+  clip: int = 1  # Frames that are encoded jointly.
+
+  @property
+  def frames_per_unit(self) -> int:
+    """The number of frames of a video is a multiple of this.
+
+    They are whole groups and whole clips. Otherwise a clip would hold frames of two samples, which
+    would see each other.
+    """
+    return math.lcm(self.frames_per_group, self.clip)
 
   @property
   def tokens_per_group(self) -> int:

@@ -78,8 +78,7 @@ def train_pipeline(
   each write. signals, clock: these are active already. hooks: called after the built-in ones.
 
   Returns Tracker.summary and the newest checkpoint. Raises ValueError for an invalid config or
-  steps without a supervised token, NonFinite with the number of the step, and lease.Lost if another
-  run has taken over the workdir.
+  steps without a supervised token, NonFinite naming the step, and lease.Lost after a take-over.
   """
   config = config.to_dict()
   compilation_cache.enable()
@@ -96,6 +95,7 @@ def train_pipeline(
     with clock.timed(goodput.RESTORE):
       state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
     write_start(workdir, config, pipeline.fingerprint, parts, check_lease)
+    del ingredients, parts, changes  # With a text for every medium.
     say_if_done(int(jax.device_get(state.step)), steps, config["steps"])
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)

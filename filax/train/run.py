@@ -28,7 +28,7 @@ from filax.train import allocator, goodput, loop, plan_record
 from filax.train.hold import hold_workdir
 from filax.train.hooks import Hook
 from filax.train.signals import Signals
-from filax.train.workdir import local_folder, publish_file
+from filax.train.workdir import QUARANTINE, local_folder, publish_file
 
 
 def train(
@@ -90,6 +90,7 @@ def open_data(
   workdir is no longer this run's.
   """
   local = local_folder(workdir)
+  quarantine = local / QUARANTINE
   if config.debug_corpus:
     on_one_process(lambda: make_corpus(pathlib.Path(config.debug_corpus)))
   model = components.build_video_lm(config.model)
@@ -99,7 +100,7 @@ def open_data(
     model.layout(),
     config.seed,
     config.batch,
-    quarantine=local / "quarantine.jsonl",
+    quarantine=quarantine,
     planned=None if config.ignore_fingerprint else planned_media(workdir),
   )
   check_vocabulary(plan.tokenizer, model.vocab)
@@ -111,6 +112,8 @@ def open_data(
     for folder in {epath.Path(local), epath.Path(files.absolute(workdir))}:
       tokenizer_folder.remove_others(folder, plan.tokenizer)
   report = plan.report
+  if files.is_bucket(workdir):
+    say(f"Each host lists the media that it cannot read in {quarantine}.")
   say(
     f"{report['samples']} samples ({len(report['too_long'])} too long, "
     f"{len(report['bad_records'])} bad records, {report['unreadable']} of {report['media']} media "
@@ -125,7 +128,7 @@ def open_data(
   if report["unwritable"]:
     say(
       f"{report['unwritable']} conversations are left out, because the tokenizer's chat template "
-      f"cannot write them: see quarantine.jsonl. The first is {report['unwritable_records'][0]}"
+      f"cannot write them: see {quarantine}. The first is {report['unwritable_records'][0]}"
     )
   if report["needs"]:
     say(f"Of those that are too long, {', '.join(report['needs'])}.")
@@ -169,13 +172,28 @@ def make_corpus(folder: pathlib.Path) -> None:
 def check_selector(config: ConfigDict, model: Any) -> None:
   """Raises ValueError if config.data does not suit the selector of config.model."""
   name = config.model.selector.name
-  if model.selector.needs_single and config.data.packing:
+  if not model.selector.needs_single:
+    return
+  if config.data.packing:
     raise ValueError(
       f"config.model.selector.name={name!r} needs one sample a row. Set config.data.packing=False, "
       "or select uniformly in training and use it in config.infer.selector."
     )
-  if model.selector.needs_single and config.data.time_prompt == "fila":
+  if config.data.time_prompt == "fila":
     raise ValueError(
       f"config.data.time_prompt='fila' states the times of groups, which "
       f"config.model.selector.name={name!r} only finds on the device. Set one of them differently."
     )
+  size = model.selector.size
+  sampling = config.data.sampling
+  for frames, *_ in config.data.rows:
+    if not frames:
+      continue
+    shown = model.selector.groups(frames) * size  # The text has a place for each of them.
+    if sampling.name != "uniform" or not shown == sampling.frames == frames:
+      raise ValueError(
+        f"config.model.selector.name={name!r} makes {shown // size} groups of {size} frames of a "
+        f"row, so in training every video must have {shown} frames. Set config.data.sampling to "
+        f"uniform with {shown} frames and config.data.rows to as many, or select uniformly in "
+        "training and use it in config.infer.selector."
+      )

@@ -3,7 +3,8 @@
 
 from collections.abc import Mapping
 
-from filax.train.hooks import Hook
+from filax.train.hooks import Hook, RunFacts
+from filax.train.workdir import QUARANTINE, local_folder
 
 STEPS = 20  # A run ends after this many in a row.
 
@@ -18,6 +19,10 @@ class Supervision(Hook):
   def __init__(self):
     self._steps = 0
     self._bad = 0  # Samples of these steps whose media could not be read.
+    self._listed = QUARANTINE
+
+  def begin(self, run: RunFacts) -> None:
+    self._listed = str(local_folder(run.workdir) / QUARANTINE)
 
   def step(self, number: int, metrics: Mapping[str, float]) -> None:
     """Raises NothingToLearn at the last of STEPS such steps."""
@@ -31,7 +36,7 @@ class Supervision(Hook):
       return
     reason = "config.data.labels and config.data.template leave none in these samples"
     if self._bad:
-      reason = f"the media of {self._bad} of their samples cannot be read, see quarantine.jsonl"
+      reason = f"the media of {self._bad} of their samples cannot be read, see {self._listed}"
     raise NothingToLearn(
       f"Steps {number - self._steps + 1} to {number} had no supervised token: {reason}. Set "
       "config.data.root to where the media are, or config.data.exclude to a list of those to leave "

@@ -18,6 +18,8 @@ from filax.checkpoint import storage
 from filax.checkpoint.lease import Lost
 from filax.files import is_bucket
 
+QUARANTINE = "quarantine.jsonl"  # Of a bucket, each host keeps its own in its local folder.
+
 _PAUSE_SECONDS = 2.0  # Google allows one change of an object a second.
 _LONGEST_PAUSE_SECONDS = 60.0
 _PAUSE_SHARE = 20  # Pauses after a copy, in times of the copy: metrics.jsonl grows.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bound on copies of bucket objects."""
 
+from concurrent.futures import ThreadPoolExecutor
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from data_pipelines.media import copies
+from data_pipelines.media import copies, remote
 
 
 @pytest.fixture
@@ -108,3 +109,31 @@ def test_processes_that_remove_disturb_no_process_that_uses(folder):
   for code in (reader, remover, reader, remover):
     running.append(subprocess.Popen([sys.executable, "-c", code]))
   assert [process.wait() for process in running] == [0, 0, 0, 0]
+
+
+def test_versions_that_another_thread_forgets_are_asked_for_again(monkeypatch):
+  """A look-up that failed was taken for a damaged medium, and its sample was masked."""
+
+  class Forgetting(dict):
+    def __contains__(self, url):
+      return self.pop(url, None) is not None
+
+  found = remote.RemoteObject("gs://bucket/a.mp4", 3, 7)
+  monkeypatch.setattr(remote, "_asked", Forgetting({found.url: found}))
+  monkeypatch.setattr(remote, "_ask", lambda url: found)
+  assert remote.stat_object(found.url) == found
+  assert remote.stat_object(found.url) == found
+
+
+def test_threads_may_forget_versions_at_once(monkeypatch):
+  monkeypatch.setattr(remote, "_REMEMBERED", 50)
+  monkeypatch.setattr(remote, "_asked", {})
+  before = sys.getswitchinterval()
+  sys.setswitchinterval(1e-6)
+  try:
+    with ThreadPoolExecutor(8) as threads:
+      urls = [f"gs://bucket/{number}" for number in range(20_000)]
+      list(threads.map(lambda url: remote._remember(url, None), urls))
+  finally:
+    sys.setswitchinterval(before)
+  assert len(remote._asked) == 50

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_pipelines.packing import planner
+from data_pipelines.packing import plan_report, planner
 from data_pipelines.packing.demand import Demand, capacity
 from filax.spec import RowShape, dropout_stages
 from filax.testing import corpora
@@ -84,6 +84,24 @@ def test_a_sample_that_leaves_too_much_is_listed_with_its_reason(folder):
   assert "text and kept visual tokens are left after layer" in pipe.plan.report["no_room"][0]
   with pytest.raises(ValueError, match=r"where rows have .* places"):
     corpora.open_pipeline(folder, layout=DROPS, rows=rows, too_long="error")
+
+
+def test_the_reason_of_one_sample_looks_at_no_other(monkeypatch):
+  """Of ten million samples, a hundred thousand may be left out: each of them has a reason."""
+  (shape,) = planner.with_dropout([RowShape(12, 2, 64, 4)], DROPS, Demand.zeros(1, 2))
+  columns = [[64, 12, 2, 64, 32, 0], [65, 0, 0, 1, 1, 0], [9, 0, 0, 9, 9, 0]]
+  looked_at = []
+  fits = Demand.fits_undropped
+
+  def counting(demand, row):
+    looked_at.append(len(demand))
+    return fits(demand, row)
+
+  monkeypatch.setattr(Demand, "fits_undropped", counting)
+  demand = Demand.from_columns(np.array(columns * 1000))
+  reasons = [plan_report.no_room_after_dropout(demand, n, shape, STAGES) for n in range(3)]
+  assert [bool(reason) for reason in reasons] == [True, False, False]
+  assert looked_at == [1, 1, 1]
 
 
 def test_packing_keeps_the_budgets_of_every_stage():

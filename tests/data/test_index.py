@@ -7,11 +7,13 @@ import json
 import multiprocessing
 import os
 import sqlite3
+import time
+import types
 
 import pytest
 
 from data_pipelines.media import frames as video
-from data_pipelines.media import index
+from data_pipelines.media import index, planned_media
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.sample import Sample, Scene
 from filax import files, progress
@@ -201,3 +203,31 @@ def test_media_of_samples_are_distinct():
 def test_timeline_duration(scenes, expected):
   probes = {"v": video.Probe(frames=100, duration=10.0), "p": video.Probe(frames=1)}
   assert index.timeline_duration(scenes, probes) == expected
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.003])
+def test_threads_look_at_files_where_each_look_takes_long(seconds, tmp_path, monkeypatch):
+  """A network file system answers in a millisecond or more: alone, 1.6 million files take hours."""
+  names = [str(tmp_path / f"{number}.mp4") for number in range(40)]
+  for size, name in enumerate(names):
+    (tmp_path / name).write_bytes(bytes(size))
+  names[7:9] = [str(tmp_path), str(tmp_path / "absent.mp4")]
+  looking = []
+  at_once = []
+  look = os.stat
+
+  def slow_look(name):
+    looking.append(name)
+    at_once.append(len(looking))
+    time.sleep(seconds)
+    looking.remove(name)
+    return look(name)
+
+  monkeypatch.setattr(planned_media, "_CHUNK", 4)
+  monkeypatch.setattr(planned_media, "_SLOW_SECONDS", 0.002)
+  slow = types.SimpleNamespace(stat=slow_look, access=os.access, R_OK=os.R_OK)
+  monkeypatch.setattr(planned_media, "os", slow)
+  states = planned_media._states(names)
+  assert states.shape == (40, 2)
+  assert states[:, 0].tolist() == [*range(7), -1, -1, *range(9, 40)]
+  assert (max(at_once) > 1) == (seconds > 0)

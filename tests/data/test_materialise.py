@@ -51,6 +51,25 @@ def segment(row, shape, number, layout=corpora.LAYOUT):
   return out | dict(images=row["images"][images])
 
 
+def test_a_clip_of_the_encoder_holds_frames_of_one_video(folder):
+  """With groups of 3 and clips of 4 frames, a video has a multiple of 12."""
+  layout = dataclasses.replace(corpora.LAYOUT, clip=4)
+  sampling = dict(name="dynamic_fps", frames=36, low=12, fps=6.0, phase="middle")
+  pipe = corpora.open_pipeline(folder, layout=layout, sampling=sampling, rows=((72, 2, 400, 6),))
+  most = 0
+  for row, out in all_rows(pipe):
+    most = max(most, len(row.samples))
+    clips_of_row = out["frame_segment_ids"].reshape(-1, 4)
+    assert (clips_of_row == clips_of_row[:, :1]).all()
+    first_positions = out["frame_positions"].reshape(-1, 4)[:, 0]
+    assert not (first_positions % 4).any()
+  assert most > 1, "several videos share a row"
+  with pytest.raises(ValueError, match=r"sampling\.frames=6 .* 12 frames .*encoder\.clip"):
+    corpora.open_pipeline(folder, layout=layout, rows=((24, 2, 400, 6),))
+  with pytest.raises(ValueError, match=r"a row of 18 frames.* multiple of the 12 .* Set it to 24"):
+    corpora.open_pipeline(folder, layout=layout, sampling=sampling, rows=((18, 2, 400, 6),))
+
+
 @pytest.mark.parametrize("newline", ["one_token", "grid", "frame", "none"])
 def test_packed_segments_equal_rows_of_their_own(folder, newline):
   layout = dataclasses.replace(corpora.LAYOUT, newline=newline)
@@ -293,6 +312,17 @@ def test_a_defect_of_ours_ends_the_run_and_blames_no_file(folder, tmp_path):
   with pytest.raises(materialise.SampleError, match=r"made up:1: KeyError: .*never probed"):
     build(PlanRow(0, 0, 0, (0, 1)))
   assert not (tmp_path / "q.jsonl").exists()
+
+
+def test_too_little_memory_is_no_defect(folder):
+  def full(*_, **__):
+    raise MemoryError("Unable to allocate 226 MiB")
+
+  pipe = corpora.open_pipeline(folder)
+  build = dataclasses.replace(pipe.materialise(), read=full)
+  with pytest.raises(MemoryError, match="226 MiB"):
+    for number in range(pipe.plan.row_count(0)):
+      build(pipe.row(number))
 
 
 def _mistaken(*_, **__):

@@ -28,3 +28,15 @@ def test_only_a_wait_that_is_not_short_is_printed(short, printed, tmp_path, caps
   with mapped.one_builder(tmp_path, "packs the rows"):
     assert released.is_set()
   assert capsys.readouterr().err == printed
+
+
+def test_folders_that_nobody_builds_in_are_forgotten(tmp_path):
+  """Each object of a bucket is fetched into a folder of its own, millions in a long run."""
+  for number in range(3):
+    with mapped.one_builder(tmp_path / f"{number}", "fetches"):
+      with mapped.one_builder(tmp_path / f"{number}", "fetches"):
+        pass
+      assert list(mapped._depths.values()) == [1]
+      assert len(mapped._locks) == 1
+  assert not mapped._depths
+  assert not mapped._locks

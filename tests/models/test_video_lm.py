@@ -207,6 +207,9 @@ def test_layouts_follow_from_the_parts():
   layout = build_video_lm(config()).layout()
   assert (layout.frames_per_group, layout.group_grid, layout.image_grid) == (3, (2, 2), (3, 3))
   assert layout.tokens_per_group == 4 and layout.newline == "one_token" and layout.size == 42
+  assert (layout.clip, layout.frames_per_unit) == (1, 3)
+  flash = build_video_lm(config(encoder=dict(name="umt", variant="tiny"))).layout()
+  assert (flash.clip, flash.frames_per_unit) == (4, 12)
   assert layout.first_image(ROW) == 16 and layout.newline_index(ROW) == 16 + 2 * 9
 
 

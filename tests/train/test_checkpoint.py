@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.checkpoint import record, store
+from filax.checkpoint import orbax_items, record, store
 from filax.train import optim, state
 
 pytestmark = [
@@ -182,6 +182,20 @@ def test_a_half_written_checkpoint_is_skipped(tmp_path, capsys):
   assert restore(tmp_path).step == 1
   assert "half-written" in capsys.readouterr().err
   assert not (folder / "2.orbax-checkpoint-tmp").exists()
+
+
+def test_a_step_that_was_cut_off_in_a_bucket_is_removed(tmp_path, monkeypatch, capsys):
+  """In Google Cloud Storage it has its final name already; one that was copied has a record."""
+  write(tmp_path, 1, 2, 3)
+  folder = tmp_path / "checkpoints"
+  last_file = "commit_success.txt"
+  (folder / "2" / last_file).unlink()
+  (folder / "3" / last_file).unlink()
+  (folder / "3" / "data" / "metadata").unlink()
+  monkeypatch.setattr(orbax_items, "_is_complete", lambda step: (step / last_file).exists())
+  assert restore(tmp_path).step == 2
+  assert "3: half-written when a run was stopped." in capsys.readouterr().err
+  assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
 
 
 def test_another_model_is_an_error_not_damage(tmp_path):

@@ -116,12 +116,17 @@ def test_the_command_ends_with_code_2_and_no_traceback(tmp_path):
   [
     (dict(packing=True), r"config\.data\.packing=False"),
     (dict(time_prompt="fila"), r"config\.data\.time_prompt='fila'"),
+    (dict(rows=((12, 0, 128, 1),)), "every video must have 6 frames"),
+    (dict(sampling=dict(frames=3)), "every video must have 6 frames"),
+    (dict(sampling=dict(name="dynamic_fps")), "every video must have 6 frames"),
   ],
 )
 def test_scene_selection_in_training_needs_single_samples(changes, knob):
   config, _ = config_flags.read_config([f"{CONFIG}:debug"])
   with config.unlocked():
     config.model.selector = dict(name="kmeans", scenes=2, size=3)
+    model = components.build_video_lm(config.model)
+    run.check_selector(config, model)
     config.data.update(changes)
   with pytest.raises(ValueError, match=knob):
-    run.check_selector(config, components.build_video_lm(config.model))
+    run.check_selector(config, model)

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+import weakref
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from filax import costs
 from filax.checkpoint import store
 from filax.testing import row_source
-from filax.train import loop, setup
+from filax.train import hooks, loop, setup
 
 pytestmark = pytest.mark.slow
 
@@ -141,6 +142,30 @@ def test_the_pipeline_is_closed_and_signals_are_given_back(tmp_path):
   thread.start()
   thread.join()
   assert result == [5]
+
+
+class Media(dict):
+  """A part of a plan, to which weak references are possible."""
+
+
+def test_the_facts_of_media_are_let_go_before_the_first_step(tmp_path):
+  """With a text for each of ten million media, every process would keep gigabytes."""
+  known = []
+  held = []
+
+  def ingredients():
+    media = Media({"a.mp4": "facts"})
+    known.append(weakref.ref(media))
+    return {"media": media}
+
+  class Looking(hooks.Hook):
+    def begin(self, run):
+      held.append(known[0]() is not None)
+
+  config = row_source.tiny_train_config(steps=1)
+  rows = row_source.RandomRows(8)
+  loop.train_pipeline(config, tmp_path, rows, ingredients=ingredients(), hooks=[Looking()])
+  assert held == [False]
 
 
 @pytest.mark.parametrize(
