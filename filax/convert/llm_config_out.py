@@ -29,7 +29,10 @@ class ExportVocabulary:
 
   @property
   def start_token(self) -> int | None:
-    """The id at the start of a text, otherwise that of padding, as in Qwen."""
+    """The id at the start of a text.
+
+    Without one, as in Qwen, it is that of padding.
+    """
     return self.pad_token if self.start is None else self.start
 
 
