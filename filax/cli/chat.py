@@ -95,6 +95,8 @@ def _start_conversation(args: argparse.Namespace):
   session = checkpoint_options.load_session(args)
   session = session.adjusted(frames=args.frames, yarn=args.yarn, dropout=args.dropout)
   load_seconds = time.perf_counter() - start
+  if args.video is not None:
+    checkpoint_options.note_unused_cache("chat", session, args.encode_cache)
   conversation = session.conversation(args.video, args.encode_cache)
   return conversation, dict(load=load_seconds, **conversation.seconds)
 

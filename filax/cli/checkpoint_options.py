@@ -6,6 +6,7 @@ Help and errors about options are printed at once, because jax is imported only 
 
 import argparse
 from collections.abc import Mapping
+import sys
 from typing import Any
 
 from filax import settings
@@ -192,6 +193,19 @@ def load_session(args: argparse.Namespace):
     raise ValueError(error)
   session = load_on_devices(args, PARAMETERS)
   return session.with_selector(args.selector) if args.selector else session
+
+
+def note_unused_cache(verb: str, session, folder: str) -> None:
+  """Says on stderr if --encode-cache would keep nothing."""
+  from filax.infer.encode_long import can_stream
+
+  if folder and not can_stream(session.model):
+    selector = session.processor.infer["selector"]["name"]
+    print(
+      f"filax {verb}: --encode-cache keeps nothing, because selector {selector} chooses among all "
+      "frames. Selectors that group neighbours, such as uniform, can be kept.",
+      file=sys.stderr,
+    )
 
 
 def scene_times(time: float, times) -> dict[str, Any]:

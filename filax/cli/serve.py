@@ -58,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
   session = session.adjusted(frames=args.frames, yarn=args.yarn, dropout=args.dropout)
   if args.selector:
     session = session.with_selector(args.selector)
+  checkpoint_options.note_unused_cache("serve", session, args.encode_cache)
   server.run_server(session, serving, bounds)
 
 

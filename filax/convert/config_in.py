@@ -309,7 +309,24 @@ def set_answer_settings(config: dict[str, Any], source_config: Mapping[str, Any]
   infer["selector"] = dict(name=selector["name"], size=size)
   infer["sampling"] = dict(name="uniform", frames=32 * size, phase="ends")
   config.setdefault("data", {})["resize"] = "pillow"  # Of all released code.
-  if config_family(source_config) == "videochat-flash":
+  family = config_family(source_config)
+  config["data"]["images"] = _picture_views(family, source_config)
+  if family == "videochat-flash":
     infer["sampling"] = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
     infer["time_prompt"] = "vcf_released"
     infer["max_new_tokens"] = 1024
+
+
+def _picture_views(family: str, source_config: Mapping[str, Any]) -> dict[str, Any]:
+  """config.data.images of a released model."""
+  if family == "videochat-flash":
+    return dict(mode="anyres_nopad", tiles=36)
+  ratio = source_config.get("image_aspect_ratio", "square")
+  has_tiles = "unpad" in source_config.get("mm_patch_merge_type", "flat")
+  if family == "llava_onevision":
+    ratio = source_config.get("vision_aspect_ratio", "anyres_max_9")
+    has_tiles = True
+  match = re.fullmatch(r"anyres_max_(\d+)", str(ratio))
+  if match is not None and has_tiles:
+    return dict(mode="anyres", tiles=int(match[1]))
+  return dict(mode="pad" if ratio == "pad" else "squash", tiles=1)

@@ -21,11 +21,13 @@ def read_vocabulary(tokenizer: Any) -> ExportVocabulary | None:
   """The plain ids of a tokenizer; None without one."""
   if tokenizer is None:
     return None
+  names = {} if tokenizer.chat is None else tokenizer.chat.names
   return ExportVocabulary(
     tokens=tokenizer.vocab_size,
     pad=tokenizer.pad_id,
     stop=tuple(tokenizer.stop_ids),
     controls=dict(tokenizer.controls),
+    start=tokenizer.controls.get(names.get("bos_token")),
     chat=tokenizer.chat,
   )
 

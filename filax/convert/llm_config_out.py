@@ -22,6 +22,19 @@ class ExportVocabulary:
   start: int | None = None  # The id at the start of a text, for configs that need it.
   chat: ChatTemplate | None = None  # The tokenizer's own chat template.
 
+  @property
+  def pad_token(self) -> int | None:
+    """The id of the padding token; None without one."""
+    return self.pad if self.pad in self.controls.values() else None
+
+  @property
+  def start_token(self) -> int | None:
+    """The id at the start of a text.
+
+    Without one, as in Qwen, it is that of padding.
+    """
+    return self.pad_token if self.start is None else self.start
+
 
 def llm_config(
   name: str,
@@ -34,10 +47,12 @@ def llm_config(
   It has rope_theta and rope_scaling instead of rope_parameters: transformers 4 and 5 read them the
   same way.
   """
+  start = None
   pad = None
   stop = None
   if vocabulary is not None:
-    pad = vocabulary.pad
+    start = vocabulary.start_token
+    pad = vocabulary.pad_token
     stop = vocabulary.stop[0] if vocabulary.stop else None
   document = dict(
     model_type=name,
@@ -58,7 +73,7 @@ def llm_config(
     use_cache=True,
     initializer_range=0.02,
     torch_dtype=dtype,
-    bos_token_id=pad,
+    bos_token_id=start,
     eos_token_id=stop,
     pad_token_id=pad,
   )

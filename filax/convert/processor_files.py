@@ -81,8 +81,8 @@ def processor_template(config: Mapping[str, Any], chat: ChatTemplate | None) -> 
 def generation_config(vocabulary: ExportVocabulary) -> dict[str, Any]:
   """generation_config.json: greedy, as evaluations are run."""
   return dict(
-    bos_token_id=vocabulary.pad,
-    pad_token_id=vocabulary.pad,
+    bos_token_id=vocabulary.start_token,
+    pad_token_id=vocabulary.pad_token,
     eos_token_id=list(vocabulary.stop),
     do_sample=False,
     transformers_version="4.46.0",

@@ -6,6 +6,10 @@ import dataclasses
 import os
 from typing import Any
 
+from etils import epath
+
+from filax import files
+from filax.checkpoint import base
 from filax.evals import context, hashes, questions, registry, rows, settings_record
 from filax.evals.kit import Benchmark, Example, NamedProtocol, Source
 from filax.evals.options import EvaluationOptions, Share, share_of
@@ -86,7 +90,7 @@ def prepare(
   if any(timeline[0].kind != "image" for example in examples for timeline in example.media):
     context.check_sampling(loaded, settings["max_new_tokens"])
   annotations = {path: hashes.annotation_hash(path) for path in source.annotations}
-  digests = dict(checkpoint=hashes.checkpoint_hash(loaded.processor.step), annotations=annotations)
+  digests = dict(checkpoint=step_hash(loaded.processor.step), annotations=annotations)
   return Evaluation(
     name=name,
     benchmark=benchmark,
@@ -101,6 +105,16 @@ def prepare(
     missing=missing,
     hashes=digests,
   )
+
+
+def step_hash(step: str) -> str:
+  """A digest of the checkpoint of one step; "" without one.
+
+  In a bucket, it is that of its record.
+  """
+  if files.is_bucket(step):
+    return base.checkpoint_hash(epath.Path(step))
+  return hashes.checkpoint_hash(step)
 
 
 def _find_questions(

@@ -53,7 +53,7 @@ class ChatServer:
     files = contextlib.ExitStack()
     try:
       question = await run_in_threadpool(self._question, body, files)
-      handle = self.engine.submit(question)
+      handle = await run_in_threadpool(self.engine.submit, question)
     except BaseException:
       files.close()
       raise

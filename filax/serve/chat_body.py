@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from filax.infer.answer_settings import check_answer_settings
-from filax.serve.frame_fields import SPELLINGS, frame_settings
+from filax.serve.frame_fields import SPELLINGS, frame_settings, other_fields
 from filax.serve.json_numbers import is_number
 from filax.serve.limits import ServingLimits
 from filax.serve.requests import (
@@ -257,31 +257,32 @@ def _part(body: Mapping[str, Any], part: Any, where: str) -> str | MediaReferenc
   if kind in ("file", "input_file"):
     fields = part.get("file", part)
     name = fields.get("file_id") if isinstance(fields, Mapping) else None
-    return _reference(body, VIDEO, name, part, where)
-  if kind not in _MEDIA_PARTS:
+    return _reference(body, VIDEO, name, (part,), where)
+  if not isinstance(kind, str) or kind not in _MEDIA_PARTS:
     raise RequestError(
       f"{where}.type={kind!r} is unknown. Set it to text, image_url, video_url or file.",
       parameter=where,
     )
   field = part.get(kind, part.get(kind.replace("input_", "") + "_url"))
-  url = field.get("url") if isinstance(field, Mapping) else field
-  fields = field if isinstance(field, Mapping) else {}
-  return _reference(body, _MEDIA_PARTS[kind], url, fields, where)
+  if not isinstance(field, Mapping):
+    return _reference(body, _MEDIA_PARTS[kind], field, (part,), where)
+  return _reference(body, _MEDIA_PARTS[kind], field.get("url"), (part, field), where)
 
 
 def _reference(
-  body: Mapping[str, Any], kind: str, url: Any, fields: Mapping[str, Any], where: str
+  body: Mapping[str, Any], kind: str, url: Any, parts: Sequence[Mapping[str, Any]], where: str
 ) -> MediaReference:
+  """A medium; `parts` may hold frame settings."""
   if not isinstance(url, str) or not url:
     raise RequestError(f"{where} needs a URL, or the id of an uploaded file.", parameter=where)
   if kind == IMAGE:
-    fields = {}
+    parts = ()
   urls: tuple[str, ...] = (url,)
   if url.startswith("data:video/jpeg;base64,"):  # vLLM's form of a video as pictures.
     pictures = url.partition(",")[2]
     urls = tuple(f"data:image/jpeg;base64,{picture}" for picture in pictures.split(","))
     kind = IMAGE if len(urls) == 1 else VIDEO
-  return MediaReference(kind, urls, frame_settings(body, fields), where)
+  return MediaReference(kind, urls, frame_settings(body, *parts), where)
 
 
 def _with_pictures_joined(
@@ -345,4 +346,6 @@ def _warnings(body: Mapping[str, Any]) -> tuple[str, ...]:
     asks_nothing = value in (None, False, 0, [], {}) or value == _WITHOUT_EFFECT.get(field)
     if field not in effective and not asks_nothing:
       ignored.append(f"{field[:100]} has no effect on this server.")
+  for field in other_fields(body):
+    ignored.append(f"{field[:100]} has no effect on this server.")
   return tuple(ignored[:32])

@@ -4,12 +4,13 @@
   vLLM          {"media_io_kwargs": {"video": {"num_frames": 32, "fps": 2}}}           whole request
   transformers  {"chat_template_kwargs": {"num_frames": 32, "fps": 2}}                 whole request
   SGLang        {"type": "video_url", "video_url": {"url": ..., "max_frames": 32, "fps": 2}}
+  DashScope     {"type": "video_url", "video_url": {"url": ...}, "fps": 2}
   FiLax         {"num_frames": 32, "fps": 2, "start": 10, "end": 20}, in any of these places
 
 Values that contradict each other are an error.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from filax.serve.json_numbers import is_number
@@ -29,14 +30,15 @@ SPELLINGS = {
 _MOST_FPS = 1000.0
 
 
-def frame_settings(body: Mapping[str, Any], part: Mapping[str, Any]) -> FrameSettings:
-  """The frames of one video, from the body and its part.
+def frame_settings(body: Mapping[str, Any], *parts: Mapping[str, Any]) -> FrameSettings:
+  """The frames of one video, from the body and its parts.
 
-  Raises RequestError for invalid values, and for two different ones.
+  parts: the part of the message, and the object inside it. Raises RequestError for invalid values,
+  and for two different ones.
   """
   values: dict[str, Any] = {}
   sources: dict[str, str] = {}
-  for place, fields in _places(body, part):
+  for place, fields in _places(body, parts):
     for spelling, name in SPELLINGS.items():
       value = fields.get(spelling)
       if value is None:
@@ -60,8 +62,17 @@ def frame_settings(body: Mapping[str, Any], part: Mapping[str, Any]) -> FrameSet
   return settings
 
 
+def other_fields(body: Mapping[str, Any]) -> Iterator[str]:
+  """The fields beside those of frames, which have no effect: "chat_template_kwargs.tools"."""
+  for place, fields in _places(body):
+    for name, value in fields.items():
+      is_place = place == "media_io_kwargs." and name == "video"
+      if place and name not in SPELLINGS and not is_place and value is not None:
+        yield f"{place}{name}"
+
+
 def _places(
-  body: Mapping[str, Any], part: Mapping[str, Any]
+  body: Mapping[str, Any], parts: Sequence[Mapping[str, Any]] = ()
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
   """(prefix in messages, fields) of every place that may hold frame settings."""
   yield "", body
@@ -75,7 +86,8 @@ def _places(
     inner = fields.get("video") if name == "media_io_kwargs" else None
     if isinstance(inner, Mapping):
       yield f"{name}.video.", inner
-  yield "video_url.", part
+  for part in parts:
+    yield "video_url.", part
 
 
 def _checked(name: str, value: Any, source: str) -> float | int:

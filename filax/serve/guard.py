@@ -184,13 +184,19 @@ def allowed_host(header: str, names: Sequence[str]) -> bool:
     host = urllib.parse.urlsplit(f"//{header}").hostname or ""
   except ValueError:
     return False
-  if host == "localhost" or host in names:
+  if host == "localhost" or host in map(str.lower, names):
     return True
   try:
     ipaddress.ip_address(host)
   except ValueError:
     return False
   return True
+
+
+def page_origin(url: str) -> str:
+  """The origin of a page: "https://a.org" of "https://A.org/page"."""
+  parts = urllib.parse.urlsplit(url)
+  return f"{parts.scheme}://{parts.netloc}".lower() if parts.netloc else url
 
 
 def has_key(headers: dict[str, str], key: str) -> bool:

@@ -44,6 +44,7 @@ class ReadVideo:
   end: float
   duration: float  # Seconds of the whole file.
   timeline: Timeline
+  is_lasting: bool = True  # Whether --encode-cache keeps it.
   video: DecodedVideo | None = None
   encoded: EncodedMedia | None = None
 
@@ -152,8 +153,13 @@ class RequestMedia:
       end=start + extent.duration,
       duration=duration,
       timeline=frame_sampling.readable(timeline, chosen.sampling),
+      is_lasting=medium.is_lasting,
     )
-    encoded = self._cache.cached_media(read.key) or self._from_folder(loaded, read)
+    encoded = self._cache.cached_media(read.key)
+    if encoded is None and self._keeps_in_folder(loaded, read):
+      encoded = encode_long.find_encoded(
+        self._encode_cache, loaded, read.timeline, times, extent.duration
+      )
     if encoded is not None:
       return dataclasses.replace(read, encoded=encoded)
 
@@ -171,17 +177,16 @@ class RequestMedia:
     video = self.shared.read_once(read.key, read_frames, self._limits.decode_seconds)
     return dataclasses.replace(read, video=video)
 
-  def _from_folder(self, loaded: LoadedModel, read: ReadVideo) -> EncodedMedia | None:
-    """The visual tokens that --encode-cache holds."""
-    if not self._encode_cache or not encode_long.can_stream(loaded.model):
-      return None
-    return encode_long.find_encoded(
-      self._encode_cache, loaded, read.timeline, read.times, read.duration
-    )
+  def _keeps_in_folder(self, loaded: LoadedModel, read: ReadVideo) -> bool:
+    """Whether --encode-cache holds the visual tokens of a video.
+
+    Its keys have the path, so it would find no file of a request again.
+    """
+    return bool(self._encode_cache) and read.is_lasting and encode_long.can_stream(loaded.model)
 
   def keep_in_folder(self, loaded: LoadedModel, read: ReadVideo, encoded: EncodedMedia) -> None:
     """Writes visual tokens to --encode-cache."""
-    if self._encode_cache and encode_long.can_stream(loaded.model) and read.video is not None:
+    if self._keeps_in_folder(loaded, read) and read.video is not None:
       encode_long.keep_encoded(
         self._encode_cache, loaded, read.timeline, read.times, encoded.table, read.video.times
       )

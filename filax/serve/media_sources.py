@@ -34,7 +34,13 @@ class MediaSources:
     Its temporary files live as long as `stack`. Raises RequestError.
     """
     paths = tuple(self._path(url, stack) for url in reference.urls)
-    return Medium(reference.kind, paths, reference.frame_settings, reference.label)
+    return Medium(
+      reference.kind,
+      paths,
+      reference.frame_settings,
+      reference.label,
+      is_lasting=all(url[:5].lower() == "file:" for url in reference.urls),
+    )
 
   def _path(self, url: str, stack: contextlib.ExitStack) -> str:
     scheme = url.partition(":")[0].lower()

@@ -147,6 +147,8 @@ class RemoteMedia:
         target.write(content)
       if time.monotonic() >= deadline:
         raise self._too_slow()
+      if response.length:  # Bytes that were announced and did not come.
+        raise RequestError("The URL's file broke off before its end.", code="fetch_failed")
     target.seek(0, io.SEEK_SET)
     return target
 

@@ -53,6 +53,7 @@ class Medium:
   paths: tuple[str, ...]
   frame_settings: FrameSettings = FrameSettings()
   label: str = "The medium"  # What errors call it.
+  is_lasting: bool = True  # Whether its paths stay; others are not kept in --encode-cache.
 
 
 @dataclasses.dataclass(frozen=True)

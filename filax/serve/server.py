@@ -20,7 +20,7 @@ from filax import host_limits
 from filax.infer.session import Session
 from filax.serve.app import ChatServer, build_app, model_name
 from filax.serve.engine import Engine
-from filax.serve.guard import GuardRules
+from filax.serve.guard import GuardRules, page_origin
 from filax.serve.http_protocol import bounded_protocol
 from filax.serve.limits import ServingLimits
 from filax.serve.media_sources import MediaSources
@@ -67,7 +67,8 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   remote = RemoteMedia(options.domains, limits.file_bytes, limits.fetch_seconds)
   sources = MediaSources(uploads, remote, options.media_folder)
   name = options.name or model_name(session.processor.source)
-  rules = GuardRules(options.key, (options.host, *options.hosts), options.origins)
+  origins = tuple(map(page_origin, options.origins))
+  rules = GuardRules(options.key, (options.host, *options.hosts), origins)
   app = build_app(ChatServer(engine, sources, uploads, name), rules, options.stop_seconds)
   has_page = options.page and can_show_page()
   if has_page:

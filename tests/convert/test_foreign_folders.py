@@ -6,8 +6,18 @@ import json
 import numpy as np
 import pytest
 from safetensors import numpy as library
+import tokenizers as hf
 
-from filax.convert import config_in, import_inputs, tensor_plan
+from data_pipelines.text import tokenizers
+from filax.convert import (
+  config_in,
+  export_documents,
+  import_inputs,
+  llm_config_out,
+  processor_files,
+  tensor_plan,
+)
+from filax.models import components
 from filax.testing import qwen2_folder
 
 SIGLIP = dict(model_type="siglip_vision_model", hidden_size=8)
@@ -111,3 +121,38 @@ def test_a_siglip_that_names_no_sizes_has_those_of_transformers():
   encoder = config_in.architecture(config)["encoder"]
   expected = dict(size=224, patch=16, width=768, heads=12, mlp=3072, depth=11)
   assert {key: encoder[key] for key in expected} == expected
+
+
+NEXT = dict(mm_vision_tower="google/siglip-so400m-patch14-384", mm_patch_merge_type="spatial_unpad")
+FLASH = dict(model_type="videochat_flash_qwen", mm_vision_tower="umt-hd-large")
+
+
+@pytest.mark.parametrize(
+  "source_config, images",
+  [
+    (FLASH, dict(mode="anyres_nopad", tiles=36)),
+    (dict(model_type="llava_onevision"), dict(mode="anyres", tiles=9)),
+    (NEXT | dict(image_aspect_ratio="anyres_max_4"), dict(mode="anyres", tiles=4)),
+    (NEXT | dict(image_aspect_ratio="pad"), dict(mode="pad", tiles=1)),
+    (dict(mm_vision_tower="", image_aspect_ratio="anyres_max_4"), dict(mode="squash", tiles=1)),
+  ],
+)
+def test_pictures_are_shown_as_to_the_released_model(source_config, images):
+  config = dict(model=dict(selector=dict(name="uniform")), infer=dict(lengths=(64,)))
+  config_in.set_answer_settings(config, source_config)
+  assert config["data"]["images"] == images
+
+
+def test_a_vocabulary_without_padding_exports_none(tmp_path):
+  """Llama 3 has none, and its first id is a word."""
+  words = hf.Tokenizer(hf.models.WordLevel({"!": 0, "hi": 1}))
+  words.add_special_tokens(["<|begin_of_text|>", "<|eot_id|>"])
+  words.save(str(tmp_path / "tokenizer.json"))
+  settings = dict(bos_token="<|begin_of_text|>", chat_template="{{ messages[0]['content'] }}")
+  (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+  vocabulary = export_documents.read_vocabulary(tokenizers.load_tokenizer(tmp_path))
+  llm = components.build("llm", dict(name="llama", variant="tiny"))
+  document = llm_config_out.llm_config("llama", llm, "float32", vocabulary)
+  generation = processor_files.generation_config(vocabulary)
+  for config in (document, generation):
+    assert (config["bos_token_id"], config["pad_token_id"]) == (2, None)

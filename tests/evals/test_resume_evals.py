@@ -15,7 +15,9 @@ import pytest
 import small_benchmark as small
 
 import filax
+from filax.checkpoint import base
 from filax.cli.main import main
+from filax.evals import evaluation
 from filax.evals.kit import Score
 from filax.evals.metrics.judge import JudgedAnswer
 from filax.evals.results_folder import ResultsFolder, read_answers
@@ -143,6 +145,12 @@ def test_other_checkpoints_and_annotations_are_refused(session, data, tmp_path):
     ask(session, changed, tmp_path / "out")
   with pytest.raises(ValueError, match=r"dropout was off and is 1:uniform:0\.5"):
     ask(session.adjusted(dropout="1:uniform:0.5"), data, tmp_path / "out")
+
+
+def test_the_checkpoint_of_a_bucket_is_known(monkeypatch):
+  monkeypatch.setattr(base, "checkpoint_hash", lambda step: f"of {step}")
+  step = "gs://runs/a/checkpoints/900"
+  assert evaluation.step_hash(step) == f"of {step}"
 
 
 def test_a_larger_limit_continues(session, data, expected, tmp_path):

@@ -188,3 +188,12 @@ def test_a_real_process_says_it_in_one_sentence(video, tmp_path):
   )
   assert done.returncode == 2 and not done.stdout
   assert done.stderr.count("\n") == 1 and "No readable checkpoint" in done.stderr
+
+
+def test_a_cache_that_keeps_nothing_is_said(run, video, tmp_path, capsys):
+  words = ["chat", "--checkpoint", run, "--video", video, "--question", "What?"]
+  words += ["--encode-cache", str(tmp_path)]
+  assert main([*words, "--selector", "uniform"]) == 0
+  assert "keeps nothing" not in capsys.readouterr().err and list(tmp_path.iterdir())
+  assert main([*words, "--selector", "kmeans"]) == 0
+  assert "--encode-cache keeps nothing, because selector kmeans" in capsys.readouterr().err

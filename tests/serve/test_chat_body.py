@@ -33,9 +33,10 @@ def media_of(body):
     (video_part(max_frames=32, fps=2), {}),
     (video_part(fps=2.0), {"num_frames": 32}),
     (video_part(fps=2), {"mm_processor_kwargs": {"fps": 2, "num_frames": 32}}),
+    (video_part() | dict(fps=2, num_frames=32), {}),
   ],
 )
-def test_three_spellings_of_frames(part, fields):
+def test_every_spelling_of_frames(part, fields):
   (medium,) = media_of(parse([part, {"type": "text", "text": "What?"}], **fields))
   assert medium.kind == VIDEO and medium.urls == (URL,)
   assert medium.frame_settings == FrameSettings(fps=2.0, frames=32)
@@ -45,6 +46,8 @@ def test_contradictions_are_refused():
   with pytest.raises(RequestError, match=r"fps=2 and video_url\.fps=3 contradict") as caught:
     parse([video_part(fps=3)], fps=2)
   assert caught.value.code == "contradiction"
+  with pytest.raises(RequestError, match=r"video_url\.fps=3 and video_url\.fps=2 contradict"):
+    parse([video_part(fps=2) | dict(fps=3)])
   with pytest.raises(RequestError, match="max_tokens=3 and max_completion_tokens=4"):
     parse(max_tokens=3, max_completion_tokens=4)
 
@@ -95,6 +98,7 @@ def test_a_bad_field_is_named(fields, field):
     {"messages": [{"role": "robot", "content": "x"}]},
     {"messages": [{"role": "user", "content": 3}]},
     {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
+    {"messages": [{"role": "user", "content": [{"type": []}]}]},
     {"messages": [{"role": "user", "content": [{"type": "video_url"}]}]},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]},
     {"messages": [{"role": "user", "content": "x" * 1001}]},
@@ -155,3 +159,12 @@ def test_unknown_fields_are_warnings_and_no_errors():
 def test_what_the_server_does_anyway_is_no_warning():
   assert not parse(response_format={"type": "text"}, tool_choice="none", best_of=1).warnings
   assert parse(response_format={"type": "json_object"}, tool_choice="auto").warnings
+
+
+def test_unknown_fields_beside_those_of_frames_are_warnings():
+  fields = dict(
+    chat_template_kwargs=dict(enable_thinking=False, fps=2),
+    media_io_kwargs=dict(video=dict(fps=2), image=None),
+  )
+  (warning,) = parse([video_part()], **fields).warnings
+  assert warning.startswith("chat_template_kwargs.enable_thinking has no effect")

@@ -12,11 +12,16 @@ import filax
 from filax.infer import encode
 from filax.infer.loaded import LoadedModel
 from filax.serve.engine import Engine
+from filax.serve.feature_cache import FeatureCache
 from filax.serve.limits import ServingLimits, with_changes
+from filax.serve.media_reading import RequestMedia
+from filax.serve.preparation import encode_medium
 from filax.serve.requests import (
+  VIDEO,
   AnswerRequest,
   ChatMessage,
   FrameSettings,
+  Medium,
   RequestError,
 )
 from filax.testing import clips, tiny_checkpoint
@@ -194,6 +199,25 @@ def test_the_folder_of_chat_holds_what_the_engine_encoded(session, videos, tmp_p
   handle = second.submit(ask(video=videos[0], max_new_tokens=6))
   assert whole_text(handle) == text and handle.usage.videos[0].cached
   second.close(5)
+
+
+def test_a_part_from_the_folder_lasts_as_long_as_the_part(session, videos, tmp_path):
+  uniform = session.with_selector("uniform")
+  medium = Medium(VIDEO, (str(videos[1]),), FrameSettings(start=1.0, end=3.0))
+
+  def read_and_keep(medium):
+    cache = FeatureCache(1 << 20)
+    media = RequestMedia(LIMITS, cache, str(tmp_path))
+    read = media.read_medium(uniform, medium, True)
+    encoded, cached = encode_medium(uniform, read, cache)
+    media.keep_in_folder(uniform, read, encoded)
+    return encoded.text.duration, cached
+
+  passing = dataclasses.replace(medium, is_lasting=False)
+  assert [read_and_keep(passing) for _ in range(2)] == [(2.0, False)] * 2
+  assert not list(tmp_path.iterdir())
+  assert read_and_keep(medium) == (2.0, False)
+  assert read_and_keep(medium) == (2.0, True)
 
 
 def test_frames_and_part_of_a_video(engine, videos):

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from filax.serve.counters import ServingCounters
-from filax.serve.guard import Guard, GuardRules
+from filax.serve.guard import Guard, GuardRules, allowed_host, page_origin
 from filax.serve.http_protocol import bounded_protocol
 from filax.serve.limits import ServingLimits
 
@@ -112,3 +112,11 @@ def test_a_body_that_drips_ends_with_an_error():
   scope = dict(type="http", method="POST", path="/", headers=[(b"host", b"localhost")])
   with pytest.raises(ValueError, match="comes too slowly"):
     asyncio.run(asyncio.wait_for(guard(scope, drip, ignore), 10))
+
+
+def test_names_of_hosts_and_origins_have_no_case():
+  assert allowed_host("myserver:8000", ("MyServer",))
+  assert not allowed_host("myserver.evil.org", ("MyServer",))
+  origins = ["https://A.org", "https://a.org/", "https://a.org/page?x"]
+  assert [page_origin(url) for url in origins] == ["https://a.org"] * 3
+  assert page_origin("*") == "*" and page_origin("http://a.org:80") == "http://a.org:80"

@@ -16,6 +16,8 @@ from filax.serve.remote_media import RemoteMedia, is_public, public_address
 from filax.serve.requests import VIDEO, FrameSettings, RequestError
 from filax.serve.uploads import UploadStore, safe_name
 
+HELLO = "data:video/mp4;base64,aGVsbG8="
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -76,6 +78,14 @@ def test_no_path_leads_out_of_the_folder(find, folder, name):
   assert error.status == 404 and str(folder) not in str(error)
 
 
+def test_only_files_of_the_folder_are_lasting(store, folder):
+  sources = MediaSources(store, RemoteMedia((), 100, 5), str(folder))
+  with contextlib.ExitStack() as stack:
+    for url, expected in ((f"file://{folder}/a.mp4", True), (HELLO, False)):
+      reference = MediaReference(VIDEO, (url,), FrameSettings(), "The video")
+      assert sources.find_medium(reference, stack).is_lasting is expected
+
+
 def test_local_files_are_off_without_a_folder(store):
   sources = MediaSources(store, RemoteMedia((), 100, 5))
   reference = MediaReference(VIDEO, ("file:///etc/passwd",), FrameSettings(), "The video")
@@ -85,8 +95,7 @@ def test_local_files_are_off_without_a_folder(store):
 
 def test_a_data_url_lives_as_long_as_its_request(store):
   sources = MediaSources(store, RemoteMedia((), 100, 5))
-  url = "data:video/mp4;base64,aGVsbG8="
-  reference = MediaReference(VIDEO, (url, url), FrameSettings(), "The video")
+  reference = MediaReference(VIDEO, (HELLO, HELLO), FrameSettings(), "The video")
   with contextlib.ExitStack() as stack:
     paths = sources.find_medium(reference, stack).paths
     assert [open(path, "rb").read() for path in paths] == [b"hello"] * 2
@@ -239,6 +248,11 @@ def test_a_file_that_is_too_large_is_not_fetched(fetch_from):
   assert refusal(fetch_from, reply).status == 413
 
 
+def test_a_file_that_broke_off_is_no_file(fetch_from):
+  error = refusal(fetch_from, b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello")
+  assert error.code == "fetch_failed" and "broke off" in str(error)
+
+
 def test_a_file_that_is_removed_while_it_is_read_stays_until_then(store):
   stored = store.add_file(io.BytesIO(b"video"), "a.mp4")
   with store.in_use(stored):
@@ -280,9 +294,7 @@ def test_an_upload_that_two_clients_remove_counts_once(store, monkeypatch):
 def test_an_answer_may_take_longer_than_the_life_time_of_its_media(tmp_path):
   store = UploadStore(100, 10, str(tmp_path))
   sources = MediaSources(store, RemoteMedia((), 100, 5))
-  reference = MediaReference(
-    VIDEO, ("data:video/mp4;base64,aGVsbG8=",), FrameSettings(), "The video"
-  )
+  reference = MediaReference(VIDEO, (HELLO,), FrameSettings(), "The video")
   with contextlib.ExitStack() as stack:
     sources.find_medium(reference, stack)
     for stored in store._files.values():

@@ -44,7 +44,7 @@ def mount_page(
 
   def find_video(kind: str, key: str, name: str) -> PickedVideo:
     if kind == "upload":
-      return PickedVideo(str(find_upload(key)), name[:LONGEST_NAME] or "The video")
+      return PickedVideo(str(find_upload(key)), name[:LONGEST_NAME] or "The video", False)
     example = _example_at(examples, key)
     return PickedVideo(str(example.path), example.file_name)
 

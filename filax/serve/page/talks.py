@@ -24,10 +24,12 @@ class PickedVideo:
 
   path: str
   name: str  # What the page calls it.
+  is_lasting: bool = True  # False for an upload, which goes with the server.
 
   def medium(self, frames: int | None = None) -> Medium:
     """The video for the engine, with at most `frames` frames."""
-    return Medium(VIDEO, (self.path,), FrameSettings(frames=frames), label=self.name)
+    settings = FrameSettings(frames=frames)
+    return Medium(VIDEO, (self.path,), settings, self.name, self.is_lasting)
 
 
 @dataclasses.dataclass
