@@ -65,7 +65,7 @@ def _is_held(path: pathlib.Path) -> bool:
   try:
     with open(path / _HELD, "r+b") as file:  # NFS locks only what may be written exclusively.
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
+  except (BlockingIOError, PermissionError):  # In use, or another user's.
     return True
   except OSError:  # Without its meta.json it cannot be used.
     return False

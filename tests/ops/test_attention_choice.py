@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.ops.attention import choice, cudnn, sequence_parallel
+from filax.ops.attention import blockwise, choice, cudnn, sequence_parallel
 from filax.ops.attention.choice import UNKNOWN, Layout
 from filax.ops.attention.device import Device
 from filax.parallel import mesh, zigzag
@@ -113,3 +113,11 @@ def test_whole_rows_are_in_the_order_of_places(monkeypatch):
   with jax.set_mesh(mesh.make_mesh(dict(data=1, fsdp=1, seq=2, tensor=1), jax.devices()[:2])):
     out = jax.jit(sequence_parallel.attend("cudnn", "ulysses", samples=1))(*shared)
   np.testing.assert_array_equal(out, double(q, q, q, at, at)[:, order])
+
+
+@pytest.mark.parametrize(
+  ("group", "tile"),
+  [(1, (512, 256)), (2, (512, 128)), (4, (256, 128)), (7, (128, 128)), (16, (64, 128))],
+)
+def test_tiles_on_a_cpu(group, tile):
+  assert blockwise.cpu_tile(group) == tile

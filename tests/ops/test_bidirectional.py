@@ -9,7 +9,12 @@ import pytest
 from filax.ops.attention import bidirectional
 
 PORTABLE = ("auto", "xla", "tiled", "blockwise")
-SIZES = [(300, 300), (7, 300), (300, 130)]  # Queries and keys.
+SIZES = [
+  (300, 300),
+  (7, 300),
+  (300, 130),
+  (1100, 600),
+]  # Queries and keys, also several tiles.
 
 
 def drawn(queries, keys):
@@ -37,7 +42,7 @@ def test_it_equals_a_softmax_in_float64(name, queries, keys):
 
 @pytest.mark.parametrize("name", PORTABLE)
 def test_gradients_are_those_of_all_scores_at_once(name):
-  arrays = [jnp.asarray(x) for x in drawn(300, 130)]
+  arrays = [jnp.asarray(x) for x in drawn(1100, 300)]
   direction = jnp.asarray(np.random.default_rng(1).normal(size=arrays[0].shape), jnp.float32)
 
   def slopes(attend):

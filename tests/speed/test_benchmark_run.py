@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs of the benchmarks: real worker processes, tiny work."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import textwrap
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import harness, row
+from benchmarks import harness, row, worker
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +41,18 @@ def test_a_missing_peer_is_skipped_with_its_command():
   sides, skipped = harness.sides_that_run(entry, peers=True)
   assert sides == [ours]
   assert skipped == {"peer": "not installed: pip install no-such-package"}
+
+
+def test_short_work_is_repeated_and_the_median_counts():
+  seconds = itertools.cycle([0.01, 0.05, 0.02])
+  figures = worker.run_once(lambda: dict(seconds=next(seconds)), None)
+  assert figures["repetitions"] > 3
+  assert figures["seconds"] == 0.02
+
+
+def test_long_work_is_not_repeated():
+  figures = worker.run_once(lambda: dict(seconds=10.0), None)
+  assert figures["repetitions"] == 1
 
 
 def test_a_finished_row_is_not_run_again(tmp_path, capfd):

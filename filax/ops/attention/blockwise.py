@@ -31,7 +31,7 @@ from filax.ops.attention.tiles import At, KeysAt
 MASKED = -1e30  # A finite score, so that a query without keys gives zeros instead of NaN.
 SAVED = "attn"  # The checkpoint name of outputs that the backward pass needs.
 LARGE_TILE = (1024, 1024)  # On an accelerator, few large products are faster.
-CPU_ROWS = 1024  # Rows of a product on a CPU: queries of a tile, times query heads of a kv head.
+CPU_ROWS = 1024  # On a CPU: queries of a tile, times query heads of a kv head.
 
 _product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -281,9 +281,9 @@ class _Grid:
 def cpu_tile(group: int) -> tuple[int, int]:
   """(queries, keys) of a tile on a CPU.
 
-  group: the number of query heads of a kv head. Products of fewer rows than `CPU_ROWS` are slower,
-  because XLA does not divide them among the cores. The fastest tiles were measured for groups of 1,
-  2, 4 and 7 heads.
+  group: the number of query heads of a kv head, which share the product of a tile. If a product has
+  few rows, XLA computes it on one core. Tiles for groups of 1, 2, 4 and 7 were measured
+  (benchmarks/LOG.md).
   """
   queries = 2 ** round(math.log2(CPU_ROWS / group))
   if group == 1:

@@ -44,7 +44,8 @@ def mount_page(
 
   def find_video(kind: str, key: str, name: str) -> PickedVideo:
     if kind == "upload":
-      return PickedVideo(str(find_upload(key)), name[:LONGEST_NAME] or "The video", False)
+      path = str(find_upload(key))
+      return PickedVideo(path, name[:LONGEST_NAME] or "The video", is_lasting=False)
     example = _example_at(examples, key)
     return PickedVideo(str(example.path), example.file_name)
 
