@@ -17,7 +17,7 @@ from filax.models import components
 from filax.models.layers_apart import answering_params
 from filax.models.video_lm import VideoLM
 from filax.spec import RowShape
-from filax.train import optim, state, step
+from filax.train import allocator, optim, state, step
 
 # The layer of Qwen2-0.5B; each row chooses depth and vocabulary.
 HALF_BILLION = dict(width=896, heads=14, kv_heads=2, head_dim=64, mlp=4864)
@@ -168,6 +168,7 @@ class TrainingRun:
   """A compiled train step and its state."""
 
   def __init__(self, model: VideoLM, batch: Mapping[str, np.ndarray], chunk: int = 1024):
+    allocator.keep_freed_memory()  # As a training run does.
     shapes = components.parameter_shapes(model)
     frozen = (("^llm/", 1e-4), ("", 0.0))
     optimizer = optim.make_optimizer(optimizer_settings(frozen), shapes, steps=1000)

@@ -20,12 +20,18 @@ _PAD_BYTES = 256 << 20
 def keep_freed_memory() -> bool:
   """Sets malloc to keep freed blocks, on a CPU backend with glibc.
 
-  Returns whether it did. Who has set a MALLOC_ variable keeps that.
+  Returns whether it did. Settings of malloc in the environment (MALLOC_…, GLIBC_TUNABLES) stay.
   """
-  if jax.default_backend() != "cpu" or any(name.startswith("MALLOC_") for name in os.environ):
+  if jax.default_backend() != "cpu" or _is_set_by_user():
     return False
   mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
   if mallopt is None:  # Another C library.
     return False
   options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _PAD_BYTES))
   return all(mallopt(option, value) for option, value in options)
+
+
+def _is_set_by_user() -> bool:
+  """Whether the environment configures malloc."""
+  tunables = os.environ.get("GLIBC_TUNABLES", "")
+  return "glibc.malloc." in tunables or any(name.startswith("MALLOC_") for name in os.environ)
