@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import fractions
 import math
 import os
 import pathlib
@@ -83,10 +84,11 @@ class Plan:
 
   def step_count(self, epochs: float) -> int:
     """Global batches in `epochs` epochs; a partial epoch is rounded up."""
-    complete = int(epochs)
-    rows: float = self.planner.first_row(complete)
-    if epochs > complete:
-      rows += (epochs - complete) * self.row_count(complete)
+    exact = fractions.Fraction(str(epochs))  # 2.2 - 2 is more than 0.2, and could add a batch.
+    complete = int(exact)
+    rows = fractions.Fraction(self.planner.first_row(complete))
+    if exact > complete:
+      rows += (exact - complete) * self.row_count(complete)
     return math.ceil(rows / self.batch)
 
 

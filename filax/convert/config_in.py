@@ -307,7 +307,11 @@ def set_answer_settings(config: dict[str, Any], source_config: Mapping[str, Any]
   selector = config["model"]["selector"]
   size = selector.get("size", 1)
   infer["selector"] = dict(name=selector["name"], size=size)
-  infer["sampling"] = dict(name="uniform", frames=32 * size, phase="ends")
+  # LLaVA-OneVision samples 32 frames. LLaVA-Video, whose config has force_sample, samples 64.
+  frames = 64 if source_config.get("force_sample") else 32 * size
+  infer["sampling"] = dict(name="uniform", frames=frames, phase="ends")
+  if source_config.get("add_time_instruction"):
+    infer["time_prompt"] = "llava"
   config.setdefault("data", {})["resize"] = "pillow"  # Of all released code.
   family = config_family(source_config)
   config["data"]["images"] = _picture_views(family, source_config)

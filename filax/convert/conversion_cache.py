@@ -27,7 +27,7 @@ from filax.convert.report import REPORT_FILE
 from filax.convert.torch_files import INDEX
 
 KNOB = user_cache.KNOB
-CONVERTER = 5  # Raise it when the same files convert to another checkpoint.
+CONVERTER = 6  # Raise it when the same files convert to another checkpoint.
 
 _OF_FOLDERS = (".safetensors", ".bin", ".pt", ".pth")
 _WEIGHTS = (*_OF_FOLDERS, ".gguf")  # A GGUF file is a source of its own.

@@ -143,6 +143,22 @@ def test_pictures_are_shown_as_to_the_released_model(source_config, images):
   assert config["data"]["images"] == images
 
 
+@pytest.mark.parametrize(
+  "source_config, frames, time_prompt",
+  [
+    (NEXT, 32, None),
+    (NEXT | dict(force_sample=False, add_time_instruction=False), 32, None),
+    (NEXT | dict(force_sample=True, add_time_instruction=True), 64, "llava"),
+    (FLASH, 512, "vcf_released"),
+  ],
+)
+def test_frames_are_sampled_as_by_the_released_model(source_config, frames, time_prompt):
+  config = dict(model=dict(selector=dict(name="uniform")), infer=dict(lengths=(64,)))
+  config_in.set_answer_settings(config, source_config)
+  assert config["infer"]["sampling"]["frames"] == frames
+  assert config["infer"].get("time_prompt") == time_prompt
+
+
 def test_a_vocabulary_without_padding_exports_none(tmp_path):
   """Llama 3 has none, and its first id is a word."""
   words = hf.Tokenizer(hf.models.WordLevel({"!": 0, "hi": 1}))

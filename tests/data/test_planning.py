@@ -2,12 +2,14 @@
 """Packing within budgets, orders that depend on seed and epoch alone, batches of one shape."""
 
 import pickle
+import types
 
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from data_pipelines.packing import plan
 from data_pipelines.packing import planner as planning
 from data_pipelines.packing.demand import Demand, SampleDemand, capacity
 from data_pipelines.packing.planner import Planner
@@ -174,3 +176,13 @@ def test_samples_may_fit_but_for_their_queries_or_stages():
   demand = Demand.from_columns(COLUMNS)
   np.testing.assert_array_equal(demand.fits_but_queries(DROPPED), [True, False, False, True])
   np.testing.assert_array_equal(demand.fits_undropped(DROPPED), [True, False, True, True])
+
+
+@pytest.mark.parametrize(
+  "epochs, steps", [(1, 5), (1.1, 6), (2.2, 11), (0.25, 2), (np.float64(2.2), 11)]
+)
+def test_a_share_of_an_epoch_is_exact(epochs, steps):
+  """Ten rows an epoch, two a step. In binary, 2.2 - 2 is more than a fifth."""
+  rows = types.SimpleNamespace(first_row=lambda epoch: 10 * epoch)
+  ten_rows = types.SimpleNamespace(planner=rows, batch=2, row_count=lambda epoch: 10)
+  assert plan.Plan.step_count(ten_rows, epochs) == steps
