@@ -38,6 +38,9 @@ WHOLE = (  # Each stands for all weights. Of several, transformers reads the fir
   "pytorch_model.bin",
   "pytorch_model.bin.index.json",
 )
+# What torch.compile, FSDP and checkpointing insert into names. Data parallelism adds "module." in
+# front.
+_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 _POINTER = b"version https://git-lfs"
 BLOCK = 64 << 20  # Bytes hashed or checked at a time.
 
@@ -74,8 +77,9 @@ class FileTensor:
 def open_tensors(path: str | os.PathLike) -> dict[str, FileTensor]:
   """The tensors of a folder or file, by name.
 
-  A folder may have an index. Raises ConversionError listing missing shards, cut or unreadable files
-  and duplicate names; OSError if there is nothing to read.
+  A folder may have an index. The names are those of the model, without PyTorch's wrappers. Raises
+  ConversionError listing missing shards, cut or unreadable files and duplicate names; OSError if
+  there is nothing to read.
   """
   path = Path(path)
   files, promised = _weight_files(path)
@@ -94,14 +98,24 @@ def open_tensors(path: str | os.PathLike) -> dict[str, FileTensor]:
     except (ValueError, OSError) as error:
       problems["unreadable files"].append(str(error))
       continue
-    problems["names found twice"] += sorted(tensors.keys() & shard.keys())
-    tensors |= shard
+    for name, tensor in shard.items():
+      name = name_in_model(name)
+      if name in tensors:
+        problems["names found twice"].append(name)
+      tensors[name] = tensor
   if not any(problems.values()):
-    absent = sorted(promised - tensors.keys())
+    absent = sorted({name_in_model(name) for name in promised} - tensors.keys())
     problems["tensors that the index names but no file holds"] = absent
   if any(problems.values()):
     raise UnreadableWeights(f"The weights in {path} cannot be read", problems)
   return tensors
+
+
+def name_in_model(name: str) -> str:
+  """The name without the parts that PyTorch's wrappers add."""
+  for wrapper in _WRAPPERS:
+    name = name.replace(wrapper, "")
+  return name.removeprefix("module.")
 
 
 def _open_file(file: Path) -> dict[str, FileTensor]:

@@ -143,3 +143,22 @@ def test_what_is_no_number_is_found(dtype, value):
   assert torch_files.all_finite(x)
   x[3, 2] = value
   assert not torch_files.all_finite(x) and not torch_files.all_finite(x.T)
+
+
+def test_names_of_wrappers_are_taken_off(tmp_path):
+  """As torch.compile saves them, of a whole model and of one of its layers."""
+  torch = pytest.importorskip("torch")
+  model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.compile(torch.nn.Linear(3, 4)))
+  names = set(torch.compile(model).state_dict())
+  assert "_orig_mod.1._orig_mod.weight" in names
+  file = tmp_path / "compiled.safetensors"
+  library.save_file({f"module.{name}": np.ones(2, np.float32) for name in names}, file)
+  tensors = torch_files.open_tensors(file)
+  assert set(tensors) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+
+
+def test_a_name_with_and_without_a_wrapper_is_said(tmp_path):
+  file = tmp_path / "twice.safetensors"
+  library.save_file({name: np.ones(2, np.float32) for name in ("w", "module.w")}, file)
+  with pytest.raises(ConversionError, match="names found twice"):
+    torch_files.open_tensors(file)
