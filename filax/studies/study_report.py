@@ -211,7 +211,7 @@ def _difference_text(difference: CrossedMean | None) -> str:
 def _smallest_text(verdict: ContrastVerdict) -> str:
   if verdict.smallest is None:
     return NOTHING
-  text = points(verdict.smallest)
+  text = signed_points(verdict.smallest).removeprefix("+")
   if verdict.verdict == UNDECIDED and verdict.smallest > TOO_SMALL:
     text += ", study too small"
   return text

@@ -137,6 +137,18 @@ def test_without_a_difference_it_is_undecided_and_says_what_it_could_see(folder)
   assert "study too small" in study_report.markdown(numbers)
 
 
+def test_a_smallest_difference_of_more_than_100_points_is_written_in_points(folder):
+  """With seeds that contradict each other, no difference of scores would be seen."""
+  design = read_design(config())
+  for seed in range(2):
+    write(folder, "a", seed, [seed] * 8)
+    write(folder, "b", seed, [1 - seed] * 8)
+  numbers = numbers_of(folder, design)
+  smallest = numbers.verdicts[0].smallest
+  assert smallest > 1
+  assert f"| {100 * smallest:.1f}, study too small |" in study_report.markdown(numbers)
+
+
 def test_equal_answers_are_undecided(folder):
   design = read_design(config())
   for cell in ("a", "b"):
