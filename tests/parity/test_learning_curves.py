@@ -32,7 +32,8 @@ def test_the_twin_stays_near_until_rounding_has_grown(compared):
   _, comparison = compared
   for run, judged in curves.judge_twins(comparison.curves).items():
     assert judged.near <= verdict.NEAR, judged.lines(run)
-    assert curves.distance(comparison.curves, run).max() > 0, f"{run} is no other program."
+    # Few steps may have the same losses to the last bit, but not the same gradients, too.
+    assert comparison.curves[run] != comparison.curves[curves.OURS], f"{run} is no other program."
 
 
 def test_both_learn(compared):
