@@ -255,7 +255,7 @@ class Loop:
     row: the number of the next global row of data. Returns state and row after the last step.
     """
     if self._hooks.lacks_scores(self.done):
-      self._note_scores(self._hooks.evaluate_again(self.done, state), state, row)
+      self._evaluate(self._hooks.evaluate_again, state, row)
     batch = self._fetch(fetcher)
     while self.done < self._run.steps and not self._signals.is_time(self._next_point()):
       state, step_metrics = self._dispatch(state, batch)
@@ -271,7 +271,7 @@ class Loop:
       if saves:
         self._save(state, row)
       if evaluates:
-        self._note_scores(self._hooks.evaluate(self.done, state), state, row)
+        self._evaluate(self._hooks.evaluate, state, row)
     self._look()
     return state, row
 
@@ -357,8 +357,11 @@ class Loop:
     self._hooks.save(self.done)
     self._looked_at = time.monotonic()
 
-  def _note_scores(self, scores: Mapping[str, float], state: TrainState, row: int) -> None:
+  def _evaluate(self, evaluate: Callable[..., Mapping], state: TrainState, row: int) -> None:
     """Logs the scores of an evaluation; saves the best state so far."""
+    scores: Mapping[str, float] = {}
+    with self._signals.ending_block():
+      scores = evaluate(self.done, state)
     if scores:
       self._hooks.record_scores(self.done, scores)
       if self._saved.offer_best(self.done, scores) and self._saved_at != self.done:

@@ -8,6 +8,7 @@ Where several processes run, jax listens to SIGTERM itself from `jax.distributed
 tells the other processes; all then agree on the step after which they stop.
 """
 
+from collections.abc import Iterator
 import contextlib
 import os
 import signal
@@ -25,7 +26,7 @@ _ASK_SECONDS = 1.0
 
 
 class Interrupted(KeyboardInterrupt):
-  """A signal came before the first step: there is nothing to save."""
+  """A signal came where nothing is to be saved, or ended a block."""
 
 
 class Signals:
@@ -43,6 +44,7 @@ class Signals:
     self.received = False
     self._number: int | None = None
     self._deferred = False
+    self._ends_block = False  # Whether a signal ends the block of `ending_block`.
     self._before = {}
     self._noticed_at: float | None = None
     self._asked_at = 0.0
@@ -65,6 +67,22 @@ class Signals:
   def defer(self) -> None:
     """Lets signals only ask for a stop, which `is_time` reports."""
     self._deferred = True
+
+  @contextlib.contextmanager
+  def ending_block(self) -> Iterator[None]:
+    """Lets a signal end the block at once, for work that may be left out.
+
+    With several processes the block goes on: its programs may wait for all of them.
+    """
+    try:
+      self._ends_block = not jax.distributed.is_initialized()
+      if self._ends_block and self.received:
+        raise Interrupted
+      yield
+    except Interrupted:
+      pass
+    finally:
+      self._ends_block = False
 
   def pass_on(self) -> None:
     """Lets a signal that came act as it did before.
@@ -113,6 +131,8 @@ class Signals:
     elif not self._deferred:
       raise Interrupted
     _print_now(f"{signal.Signals(number).name}: saving after this step, then stopping.\n")
+    if self._ends_block:
+      raise Interrupted
 
 
 def _print_now(text: str) -> None:

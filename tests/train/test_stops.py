@@ -111,6 +111,47 @@ def test_no_step_is_queued_behind_a_long_one(tmp_path, monkeypatch, seconds, las
   assert loop.train_pipeline(config, tmp_path, row_source.RandomRows(8))["steps"] == last
 
 
+class LongEvaluation(hooks.Hook):
+  """Evaluates after step 2; in the first start, a signal comes meanwhile."""
+
+  def __init__(self, number=None):
+    self.number = number
+    self.asked = []
+    self.recorded = []
+
+  def wants_state(self, number):
+    return number == 2
+
+  def lacks_scores(self, number):
+    return number == 2
+
+  def evaluate(self, number, state):
+    self.asked.append(number)
+    if self.number is not None:
+      send(self.number)
+      time.sleep(60)
+    return dict(score=1.0)
+
+  def record_scores(self, number, scores):
+    self.recorded.append(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_an_evaluation_which_is_repeated(tmp_path, number):
+  config = row_source.tiny_train_config(steps=3, checkpoint_every=100)
+  rows = row_source.RandomRows(8)
+  began = time.monotonic()
+  ended = LongEvaluation(number)
+  summary = loop.train_pipeline(config, tmp_path, rows, hooks=[ended])
+  assert time.monotonic() - began < 50
+  assert summary["stopped"] and steps_of(tmp_path) == [2]
+  assert (ended.asked, ended.recorded) == ([2], [])
+  resumed = LongEvaluation()
+  assert loop.train_pipeline(config, tmp_path, row_source.RandomRows(8), hooks=[resumed])
+  assert (resumed.asked, resumed.recorded) == ([2], [2])
+  assert steps_of(tmp_path)[-1] == 3
+
+
 def test_an_error_of_the_loader_after_a_signal_saves(tmp_path):
   """A signal to the group may end what the loader needs."""
 
