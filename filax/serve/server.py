@@ -74,7 +74,7 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   if has_page:
     from filax.serve.page.mount import mount_page
 
-    mount_page(app, engine, limits, uploads.path_of)
+    mount_page(app, engine, limits, uploads)
   config = uvicorn.Config(
     app,
     host=options.host,
