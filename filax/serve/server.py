@@ -99,7 +99,7 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
 
 
 def check_address(options: ServerOptions) -> None:
-  """Checks the key and where the server will listen, before a model is loaded.
+  """Checks the key and the address, before a model is loaded.
 
   Raises ValueError for a key that no client can send, for an address beyond this machine without a
   key, and for one that is taken or does not exist.
