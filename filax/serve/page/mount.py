@@ -130,8 +130,8 @@ class UsedRoutes:
 async def _with_plain_values(scope, receive) -> Any:
   """`receive` of an event's request, once its values are checked.
 
-  They are texts, numbers, truth values and null. gradio takes other values for files: it would copy any file of this machine that a client names,
-  or fetch one from any address. Raises RequestError.
+  They are texts, numbers, truth values and null. gradio takes other values for files: it would copy
+  any file of this machine that a client names, or fetch one from any address. Raises RequestError.
   """
   from starlette.requests import Request
 
