@@ -17,7 +17,7 @@ from typing import Any
 
 from data_pipelines.text.end_tokens import token_text
 
-MOST = 1_000_000  # Characters of a template, and of what it writes beside the messages.
+MOST = 1_000_000  # Characters of a template.
 _OPEN = "\ue000"  # A private-use character, which no sensible template contains.
 _CLOSE = "\ue001"
 _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
