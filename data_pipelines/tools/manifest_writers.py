@@ -222,10 +222,10 @@ class TarWriter:
 
 @contextlib.contextmanager
 def opened_medium(media: Media) -> Iterator[BinaryIO]:
-  """The content of a picture or video that is one file. Raises MediaError.
+  """The content of a picture or video that is one file.
 
-  Other files are refused: a manifest of somebody else may name any file that its reader can read,
-  such as a private key, and what is written here may be published.
+  Raises MediaError, also for any other file: a manifest of somebody else may name a private key,
+  and what is written here may be published.
   """
   if media_kind(media) == "video":  # Whatever does not begin like a picture.
     with open_video(media):
