@@ -90,7 +90,12 @@ case "$step" in
     fi
     ;;
   setup)
-    archive=$(mktemp -u --suffix=.tar.gz)
+    folder=${TMPDIR:-/tmp}
+    if [ -z "$dry" ]; then
+      folder=$(mktemp -d)  # Only this user can read it.
+      trap 'rm -rf "$folder"' EXIT
+    fi
+    archive=$folder/filax.tar.gz
     do_it git archive --format=tar.gz --output "$archive" HEAD
     do_it gcloud compute tpus tpu-vm scp "$archive" "$name:filax.tar.gz" "${where[@]}" --worker=all
     everywhere all "mkdir -p filax && tar -xzf filax.tar.gz -C filax && cd filax && \

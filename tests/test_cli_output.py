@@ -36,6 +36,15 @@ def test_a_terminal_does_not_obey_an_answer(terminal, monkeypatch):
   assert printable("caf\xe9\t\x1b[2J\x07\r\x9b\n") == "caf\xe9\t\\x1b[2J\\x07\\x0d\\x9b\n"
 
 
+def test_a_terminal_does_not_obey_a_name_in_an_error():
+  """A manifest of others may name files as it likes."""
+  ends_title = "\x1b]0;title\x07"
+  missing = FileNotFoundError(2, "No such file or directory", f"a{ends_title}.mp4")
+  expected = "a\\x1b]0;title\\x07.mp4: No such file or directory."
+  assert errors.sentence(missing) == expected
+  assert errors.sentence(ValueError(f"{ends_title} is unknown")).startswith("\\x1b]0;title\\x07 is")
+
+
 def test_a_pipe_gets_an_answer_as_it_is(capsys):
   assert printable("\x1b[2J") == "\x1b[2J"
 

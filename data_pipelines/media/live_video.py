@@ -58,11 +58,14 @@ class LiveVideo:
 
   @property
   def display_name(self) -> str:
-    """The source without a user's name and password."""
+    """The source without what may be secret.
+
+    That is a user with a password, and a query, in which cameras take their key.
+    """
     if not is_url(self.source):
       return self.source
     parts = urlsplit(self.source)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
   @property
   def waits(self) -> bool:

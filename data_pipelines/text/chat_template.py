@@ -17,7 +17,7 @@ from typing import Any
 
 from data_pipelines.text.end_tokens import token_text
 
-MOST = 1_000_000  # Characters of a template, and of what it writes beside the messages.
+MOST = 1_000_000  # Characters of a template.
 _OPEN = "\ue000"  # A private-use character, which no sensible template contains.
 _CLOSE = "\ue001"
 _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
@@ -200,8 +200,20 @@ def without_clock(source: str) -> str:
   return _DATE_CALL.sub(lambda call: repr(DATE.strftime(call[2])), source)
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, **form: Any) -> str:
-  return json.dumps(value, ensure_ascii=ensure_ascii, **form)
+def _to_json(
+  value: Any,
+  ensure_ascii: bool = False,
+  indent: int | None = None,
+  separators: tuple[str, str] | None = None,
+  sort_keys: bool = False,
+) -> str:
+  """JSON with the settings of transformers.
+
+  No others: `default` and `cls` would call what a template gives, outside the sandbox.
+  """
+  return json.dumps(
+    value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+  )
 
 
 def read_chat_template(config: Mapping[str, Any], source: str = "") -> ChatTemplate | None:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipelines.media.container import media_kind, open_video
 from data_pipelines.media.open import Media, file_path, is_packed, open_file, open_packed, reported
 
 SUFFIXES = (".json", ".jsonl", ".parquet", ".tar")
@@ -221,7 +222,14 @@ class TarWriter:
 
 @contextlib.contextmanager
 def opened_medium(media: Media) -> Iterator[BinaryIO]:
-  """The content of a medium that is one file. Raises MediaError."""
+  """The content of a picture or video that is one file.
+
+  Raises MediaError, also for any other file: a manifest of somebody else may name a private key,
+  and what is written here may be published.
+  """
+  if media_kind(media) == "video":  # Whatever does not begin like a picture.
+    with open_video(media):
+      pass
   with reported(media):
     file = open_packed(media) if is_packed(media) else open_file(file_path(media))
   with file, reported(media):

@@ -21,6 +21,7 @@ from typing import Any
 
 from filax import files, released
 from filax.cli import checkpoint_options, options, outputs
+from filax.cli.terminal import without_controls
 
 _DRAWINGS = (".png", ".pdf", ".svg")
 
@@ -106,7 +107,7 @@ def _redundancy(session, args: argparse.Namespace, json_path: pathlib.Path) -> N
   _write_json(json_path, report)
   draw_redundancy(report, args.out)
   for line in report["bad_questions"]:
-    print(f"skipped {line}", file=sys.stderr)
+    print(f"skipped {without_controls(line)}", file=sys.stderr)
 
 
 def _write_json(path: pathlib.Path, report: dict[str, Any]) -> None:

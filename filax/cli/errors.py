@@ -9,6 +9,7 @@ import select
 import sys
 
 from filax.cli import backend_errors, interrupts
+from filax.cli.terminal import without_controls
 from filax.disk_errors import disk_sentence, is_disk_full
 from filax.memory_errors import is_out_of_memory, memory_sentence
 
@@ -34,7 +35,7 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
     return code
   except BrokenPipeError as error:
     if not _output_is_closed():
-      print(f"filax {verb}: {error}", file=sys.stderr)
+      print(f"filax {verb}: {sentence(error)}", file=sys.stderr)
       return 2
     return BROKEN_PIPE
   except (ValueError, OSError, RuntimeError, MemoryError, AssertionError) as error:
@@ -50,7 +51,14 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
 
 
 def sentence(error: Exception) -> str:
-  """What a user error says, in one line."""
+  """What a user error says, in one line.
+
+  It may name files of others, whose names may hold anything.
+  """
+  return without_controls(_sentence(error))
+
+
+def _sentence(error: Exception) -> str:
   if is_out_of_memory(error):
     return memory_sentence(error)
   if backend_errors.is_without_backend(error):

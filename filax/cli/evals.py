@@ -25,6 +25,7 @@ import os
 from typing import Any
 
 from filax.cli import checkpoint_options, options
+from filax.cli.terminal import printable
 
 COMMANDS = ("compare", "report", "niah", "worker")  # filax.cli.evals_<command>.main
 
@@ -212,7 +213,8 @@ def benchmark_table() -> str:
 
 def _print_reports(reports: Mapping[str, dict[str, Any]], as_json: bool) -> None:
   if not as_json:
-    print("\n\n".join(report_table(report) for report in reports.values()))
+    tables = "\n\n".join(report_table(report) for report in reports.values())
+    print(printable(tables))
     return
   for report in reports.values():
     del report["answers"]

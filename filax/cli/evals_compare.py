@@ -20,6 +20,7 @@ import os
 from typing import Any
 
 from filax.cli import options
+from filax.cli.terminal import printable
 
 MOST_GROUPS = 12  # The most groups of a column that are printed.
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     print(json.dumps(comparisons))
     return
   for comparison in comparisons:
-    print(comparison_text(comparison))
+    print(printable(comparison_text(comparison)))
   if args.out:
     page = os.path.join(args.out, PAGE)
     print(f"{page}, {os.path.join(args.out, NUMBERS)}")

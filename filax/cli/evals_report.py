@@ -19,6 +19,7 @@ import os
 from typing import Any
 
 from filax.cli import options
+from filax.cli.terminal import printable
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
   if args.json:
     print(json.dumps(report))
     return
-  print(report_text(report))
+  print(printable(report_text(report)))
   if args.out:
     print(args.out)
 

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     host=args.host,
     port=args.port,
     name=args.name,
-    key=os.environ.get(server.KEY_VARIABLE, ""),
+    key=os.environ.get(server.KEY_VARIABLE, "").strip(),  # Files of secrets end in a newline.
     hosts=tuple(args.allow_host),
     origins=tuple(args.allow_origin),
     domains=tuple(args.allow_domain),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the text of a model on a terminal."""
+"""Text of others, such as a model's, on a terminal."""
 
 from collections.abc import Iterable, Iterator
 import itertools
@@ -10,13 +10,21 @@ _KEPT = "\n\t"
 
 
 def printable(text: str) -> str:
-  """The text without control characters, if standard output is a terminal.
+  """`without_controls`, if standard output is a terminal.
 
-  A terminal obeys them: it would move its cursor, change its title, or clear itself. They are
-  written as escapes ("\\x1b"). A file or a pipe gets the text as it is.
+  A file or a pipe gets the text as it is.
   """
   if sys.stdout is None or not sys.stdout.isatty():
     return text
+  return without_controls(text)
+
+
+def without_controls(text: str) -> str:
+  """The text with control characters as escapes ("\\x1b").
+
+  A terminal obeys them: it would move its cursor, change its title or the clipboard, or clear
+  itself.
+  """
   letters = []
   for letter in text:
     is_control = unicodedata.category(letter) == "Cc" and letter not in _KEPT

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from filax.cli import checkpoint_options, options
-from filax.cli.terminal import printable, with_start_joined
+from filax.cli.terminal import printable, with_start_joined, without_controls
 
 QUESTION = "What happens?"
 DESCRIPTION = """Answer questions about a video while it plays.
@@ -185,7 +185,7 @@ class _Watch:
       return
     reason = error or f"{self._video.display_name} ended."
     words = ", ".join(f"{value:g} {name}" for name, value in facts.items() if value)
-    print(f"filax watch: {reason} Seen: {words}.", file=sys.stderr)
+    print(f"filax watch: {without_controls(reason)} Seen: {words}.", file=sys.stderr)
 
   def _answer(self, question: str) -> None:
     """Prints the answer to a question, or why there is none."""
@@ -237,7 +237,7 @@ class _Watch:
     if self._args.json:
       self._print_row(dict(event="error", question=question, error=error))
     else:
-      print(f"filax watch: {error}", file=sys.stderr)
+      print(f"filax watch: {without_controls(error)}", file=sys.stderr)
 
   def _print_row(self, row: dict[str, Any]) -> None:
     print(json.dumps(row), flush=True)

@@ -10,6 +10,7 @@ import pathlib
 import re
 import sys
 
+from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.sample import Timeline
 from filax.checkpoint.best import parse_metric
 from filax.evals import averaging, questions, registry
@@ -125,7 +126,8 @@ def check_media(evaluation: PlannedEvaluation, examples: Sequence[Example]) -> N
   missing = questions.missing_media(examples)
   if not missing:
     return
-  sentence = f"{len(missing)} media of eval/{evaluation.name} are missing, such as {missing[0]}"
+  first = one_line(missing[0])
+  sentence = f"{len(missing)} media of eval/{evaluation.name} are missing, such as {first}"
   if len(missing) >= len(media):
     raise ValueError(
       f"config.evals with {evaluation.source!r}: {sentence}. Write their folder after the limit: "

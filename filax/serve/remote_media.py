@@ -188,6 +188,8 @@ class _PinnedConnection(http.client.HTTPConnection):
   def __init__(self, scheme: str, host: str, port: int, address: str, seconds: float):
     super().__init__(host, port, timeout=max(0.1, seconds))
     self._address = address
+    self._wire: socket.socket | None = None  # `sock` is None while a last reply is read.
+    self._is_late = False
     self._is_secure = scheme == "https"
     if self._is_secure:
       self.default_port = _PORTS["https"]
@@ -204,9 +206,10 @@ class _PinnedConnection(http.client.HTTPConnection):
       timer.cancel()
 
   def _end(self) -> None:
-    if self.sock is not None:
+    self._is_late = True
+    if self._wire is not None:
       with contextlib.suppress(OSError):  # It has ended before.
-        self.sock.shutdown(socket.SHUT_RDWR)
+        self._wire.shutdown(socket.SHUT_RDWR)
 
   def connect(self) -> None:
     """Connects to the address; a certificate must be the host's."""
@@ -214,3 +217,6 @@ class _PinnedConnection(http.client.HTTPConnection):
     if self._is_secure:
       context = ssl.create_default_context()
       self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+    self._wire = self.sock
+    if self._is_late:
+      raise TimeoutError

@@ -74,7 +74,7 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   if has_page:
     from filax.serve.page.mount import mount_page
 
-    mount_page(app, engine, limits, uploads.path_of)
+    mount_page(app, engine, limits, uploads)
   config = uvicorn.Config(
     app,
     host=options.host,
@@ -99,11 +99,12 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
 
 
 def check_address(options: ServerOptions) -> None:
-  """Checks where the server will listen, before a model is loaded.
+  """Checks the key and the address, before a model is loaded.
 
-  Raises ValueError for an address beyond this machine without a key, and for one that is taken or
-  does not exist.
+  Raises ValueError for a key that no client can send, for an address beyond this machine without a
+  key, and for one that is taken or does not exist.
   """
+  check_key(options.key)
   check_binding(options)
   try:
     entries = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
@@ -116,6 +117,15 @@ def check_address(options: ServerOptions) -> None:
       f"--host {options.host} --port {options.port} cannot be used ({error.strerror}). Another "
       "server may listen there: choose another port, or --port 0 for a free one."
     ) from error
+
+
+def check_key(key: str) -> None:
+  """Raises ValueError for a key that headers of HTTP cannot hold."""
+  if not key.isascii() or not key.isprintable():
+    raise ValueError(
+      f"{KEY_VARIABLE} holds characters that a client cannot send. Set it to letters and digits, "
+      "such as those that `openssl rand -hex 32` prints."
+    )
 
 
 def check_binding(options: ServerOptions) -> None:

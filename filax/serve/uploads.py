@@ -50,6 +50,11 @@ class UploadStore:
     self._folder = TemporaryFolder(_PREFIX, parent)
 
   @property
+  def folder(self) -> pathlib.Path:
+    """The store's folder, which goes with it."""
+    return self._folder.path
+
+  @property
   def bytes(self) -> int:
     """Bytes of all files."""
     return self._bytes

@@ -124,6 +124,13 @@ def test_a_template_that_cannot_be_trusted_is_refused(source, sentence, tokenize
     templates.encode_conversation(Sample("x", turns), chat, template="chat")
 
 
+@pytest.mark.parametrize("setting", ["default='{0.__globals__}'.format", "cls=raise_exception"])
+def test_json_of_a_template_calls_nothing_outside_the_sandbox(setting):
+  template = ChatTemplate(f"{{{{ raise_exception|tojson({setting}) }}}}", {})
+  with pytest.raises(ValueError, match="unexpected keyword argument"):
+    template.prompt([dict(role="user", content="hi")])
+
+
 def test_the_conversation_that_a_template_cannot_write_is_named(tokenizer):
   chat = with_template(tokenizer, "{{ raise_exception('Roles must alternate') }}")
   sample = Sample("x", (Turn("user", ("Hi",)), Turn("assistant", ("Yes",))), origin="m.json:3")

@@ -87,7 +87,7 @@ def test_a_stream_from_the_network_plays(server, tmp_path):
 
 def test_errors_tell_no_password(server):
   with pytest.raises(MediaError) as error:
-    played(f"{server}/no.mp4")
+    played(f"{server}/no.mp4?token=secret")
   assert "secret" not in str(error.value) and "127.0.0.1" in str(error.value)
 
 

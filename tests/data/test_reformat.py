@@ -188,6 +188,20 @@ def test_a_missing_medium_costs_its_record_in_a_tar(folder):
   assert len(samples(folder / "m.tar")) == 1
 
 
+@pytest.mark.parametrize(("out", "content"), [("out.tar", False), ("out.parquet", True)])
+def test_a_private_key_that_a_manifest_names_is_no_medium(out, content, folder):
+  """What is written may be published."""
+  (folder / "id_rsa").write_bytes(b"-----BEGIN OPENSSH PRIVATE KEY-----\n")
+  records = [
+    manifests.question_record(QUESTION, video=str(folder / "id_rsa")),
+    manifests.question_record(QUESTION, video="videos/a.mp4"),
+  ]
+  manifests.write_manifest(folder / "others.json", records)
+  result = reformat_manifest(folder / "others.json", folder / out, content=content)
+  assert result.records == 1 and "is not a picture or a video" in str(result.report.bad[0])
+  assert b"PRIVATE KEY" not in (folder / out).read_bytes()
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet", "tar"])
 def test_a_key_that_is_not_utf8_costs_its_record_alone(suffix, tmp_path):
   good = json.dumps(manifests.question_record("Why?", "So.", source="x")).encode()

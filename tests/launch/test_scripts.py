@@ -178,6 +178,26 @@ def test_tpu_vm_runs_reports_and_stops(host):
   assert host("status").stdout.startswith("nothing runs\n")
 
 
+def test_tpu_vm_leaves_no_copy_of_the_code(tmp_path):
+  programs = tmp_path / "programs"
+  temporary = tmp_path / "temporary"
+  for folder in (programs, temporary):
+    folder.mkdir()
+  for name, text in (("git", 'echo code > "$4"'), ("gcloud", 'ls -l "$TMPDIR"')):
+    (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+    (programs / name).chmod(0o755)
+  done = subprocess.run(
+    ["bash", "launch/tpu_vm.sh", "setup", "--name", "n", "--zone", "z"],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(temporary)},
+  )
+  assert done.returncode == 0, done.stderr
+  assert "drwx------" in done.stdout, "Others could read the code."
+  assert not list(temporary.iterdir())
+
+
 def test_slurm_and_gke_keep_every_word():
   batch = run("slurm.sh", "--dry-run", "--", *COMMAND, *ODD).stdout
   shown = subprocess.run(

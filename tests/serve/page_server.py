@@ -44,7 +44,7 @@ def page_app(session, folder: pathlib.Path, key: str = ""):
   remote = RemoteMedia((), LIMITS.body_bytes, LIMITS.fetch_seconds)
   server = ChatServer(engine, MediaSources(uploads, remote, ""), uploads, "stage2")
   app = build_app(server, GuardRules(key), stop_seconds=5.0)
-  mount_page(app, engine, LIMITS, uploads.path_of)
+  mount_page(app, engine, LIMITS, uploads)
   return app
 
 

@@ -260,5 +260,11 @@ def test_a_port_that_is_taken_is_one_sentence():
     server.check_address(server.ServerOptions(host="127.0.0.1.invalid", key="k"))
 
 
+@pytest.mark.parametrize("key", ["sécret", "a\nb"])
+def test_a_key_that_no_client_can_send_is_refused(key):
+  with pytest.raises(ValueError, match="FILAX_API_KEY holds characters"):
+    server.check_address(server.ServerOptions(port=0, key=key))
+
+
 def test_the_server_answers_after_all_that(client):
   assert ask(client, max_tokens=2).status_code == 200

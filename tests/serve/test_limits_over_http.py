@@ -143,7 +143,10 @@ def test_uploads(serve):
   check_error(client.get(f"/v1/files/{kept}"), 404, "file_not_found", "")
 
 
-@pytest.mark.parametrize("dripped", [b"", b"HTTP/1.1 200 OK\r\nX: "])
+DRIPPED = (b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize("dripped", DRIPPED)
 def test_a_url_that_is_slow(serve, monkeypatch, dripped):
   """Its server sends nothing, or a byte now and then."""
 

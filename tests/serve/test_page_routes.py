@@ -53,6 +53,22 @@ def test_a_video_of_an_example_is_read_in_parts(client):
   assert client.get("/page/examples/9", auth=("me", KEY)).status_code == 404
 
 
+def test_an_event_gives_gradio_no_file_of_the_server(client):
+  """gradio would copy it into a folder that others can read."""
+  file = {"path": "/etc/hosts", "meta": {"_type": "gradio.FileData"}}
+  reply = send_event(client, [file, "", "", None, 2, 0, True])
+  assert (reply.status_code, "must be texts" in reply.text) == (400, True)
+  assert send_event(client, [[file], "", "", None, 2, 0, True]).status_code == 400
+  assert send_event(client, {"0": file}).status_code == 400
+  assert send_event(client, ["hi", "", "", None, 2, 0.5, True]).status_code == 200
+
+
+def send_event(client, values):
+  """The reply to a question that a page asks."""
+  event = dict(data=values, event_data=None, fn_index=1, session_hash="a")
+  return client.post("/gradio_api/queue/join", auth=("me", KEY), json=event)
+
+
 def test_the_page_names_no_other_host(client):
   page = client.get("/", auth=("me", KEY)).text
   for address in ("googleapis", "cdnjs", "gstatic"):

@@ -45,7 +45,8 @@ def server(checkpoint, media, tmp_path_factory):
   options = ["--media-folder", str(media)]
   for limit in LIMITS:
     options += ["--limit", limit]
-  with serving(checkpoint, tmp_path_factory.mktemp("serve"), *options, key=KEY) as server:
+  key = f"{KEY}\n"  # As from a file.
+  with serving(checkpoint, tmp_path_factory.mktemp("serve"), *options, key=key) as server:
     yield server
 
 

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mounts the web page at / of the server's application."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import json
 import os
 import pathlib
 import re
 from typing import Any
 import urllib.parse
 
+from filax.serve.connection import read_json
 from filax.serve.engine import Engine
 from filax.serve.limits import ServingLimits
 from filax.serve.page.actions import PageActions
 from filax.serve.page.examples import PageExample, find_examples
 from filax.serve.page.talks import PickedVideo
 from filax.serve.requests import RequestError
+from filax.serve.uploads import UploadStore
 
 # The routes of gradio that the page uses. Others take or give files, fetch addresses or edit code,
 # past the limits of the server, and are not served.
@@ -21,19 +24,20 @@ USED = re.compile(
   r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.+"
   r"|/gradio_api/(queue/(join|data)|cancel|reset|app_id|startup-events|theme\.css)/?"
 )
+EVENT = "/gradio_api/queue/join"  # What a page sends when something is clicked.
 STREAM = "/gradio_api/queue/data"  # What a page receives while it waits for something.
 LONGEST_NAME = 100  # Letters.
+PLAIN = str | int | float | bool | None
 
 
-def mount_page(
-  app: Any, engine: Engine, limits: ServingLimits, find_upload: Callable[[str], pathlib.Path]
-) -> None:
+def mount_page(app: Any, engine: Engine, limits: ServingLimits, uploads: UploadStore) -> None:
   """Adds the page to a FastAPI application, below its routes.
 
-  find_upload: id of an uploaded file -> its path; raises RequestError. Raises ModuleNotFoundError
-  without gradio.
+  Raises ModuleNotFoundError without gradio.
   """
   os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Read while gradio is imported.
+  # Its own default is one folder for all users of a machine, which may be another user's.
+  os.environ.setdefault("GRADIO_TEMP_DIR", str(uploads.folder / "gradio"))
   import gradio as gr
 
   from filax.serve.page.layout import PageLayout, page_text
@@ -44,7 +48,7 @@ def mount_page(
 
   def find_video(kind: str, key: str, name: str) -> PickedVideo:
     if kind == "upload":
-      path = str(find_upload(key))
+      path = str(uploads.path_of(key))
       return PickedVideo(path, name[:LONGEST_NAME] or "The video", is_lasting=False)
     example = _example_at(examples, key)
     return PickedVideo(str(example.path), example.file_name)
@@ -98,12 +102,14 @@ class UsedRoutes:
   async def __call__(self, scope, receive, send) -> None:
     from starlette.responses import JSONResponse
 
-    if scope["type"] == "http" and USED.fullmatch(scope["path"]):
-      await self._app(scope, self._watched(scope, receive), send)
+    if scope["type"] != "http" or not USED.fullmatch(scope["path"]):
+      error = dict(message="There is nothing here.", code="not_found")
+      reply = JSONResponse(dict(error=error), status_code=404)
+      await reply(scope, receive, send)
       return
-    error = dict(message="There is nothing here.", code="not_found")
-    reply = JSONResponse(dict(error=error), status_code=404)
-    await reply(scope, receive, send)
+    if scope["path"].rstrip("/") == EVENT:
+      receive = await _with_plain_values(scope, receive)
+    await self._app(scope, self._watched(scope, receive), send)
 
   def _watched(self, scope, receive):
     """`receive` of a request, which notices that a page leaves its stream."""
@@ -119,3 +125,24 @@ class UsedRoutes:
       return message
 
     return receive_or_stop
+
+
+async def _with_plain_values(scope, receive) -> Any:
+  """`receive` of an event's request, once its values are checked.
+
+  They are texts, numbers, truth values and null. gradio takes other values for files: it would copy
+  any file of this machine that a client names, or fetch one from any address. Raises RequestError.
+  """
+  from starlette.requests import Request
+
+  event = await read_json(Request(scope, receive))
+  values = event.get("data") if isinstance(event, Mapping) else None
+  if not isinstance(values, list) or not all(isinstance(value, PLAIN) for value in values):
+    raise RequestError("The values of an event must be texts, numbers, true, false or null.")
+  content = json.dumps(event).encode()  # gradio reads exactly what was checked.
+  left = [{"type": "http.request", "body": content, "more_body": False}]
+
+  async def receive_checked() -> dict[str, Any]:
+    return left.pop() if left else await receive()
+
+  return receive_checked
