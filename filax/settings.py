@@ -233,6 +233,33 @@ for _name in TABLE:
     _GROUPS.setdefault(".".join(_parts[:_depth]), _name)
 
 
+# Settings that every config has, by their group.
+_NEEDED = {
+  "": "seed init_from ignore_fingerprint batch steps epochs log_every checkpoint_every keep "
+  "debug_corpus peak_tflops stall_seconds",
+  "data.": "train root tokenizer template system labels time_prompt rows packing too_long exclude "
+  "cache threads workers prefetch open_seconds decode_seconds",
+  "data.sampling.": "name frames phase",
+  "infer.": "lengths max_new_tokens temperature top_p",
+  "infer.selector.": "name",
+  "infer.sampling.": "name frames phase",
+  "optim.": "rates decay warmup final b1 b2 eps clip accumulate reduction loss_chunk",
+}
+NEEDED = tuple(group + name for group, names in _NEEDED.items() for name in names.split())
+
+
+def check_complete(config: Mapping[str, Any], path: str = "config") -> None:
+  """Raises ValueError naming the first setting that is missing.
+
+  A group that is replaced as a whole, such as c.data.sampling = dict(...), must keep them. config:
+  as of `check_settings`.
+  """
+  present = {name for name, _ in leaves(config)}
+  for name in NEEDED:
+    if name not in present:
+      raise ValueError(f"{path}.{name} is missing. Set it to {TABLE[name].words}.")
+
+
 def expand_home(config: MutableMapping[str, Any]) -> None:
   """Expands a leading ~ in every path of a config.
 

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from filax import files, placeholders, settings, shipped_configs, starting_point
 from filax.checkpoint import base as adapter_base
 from filax.checkpoint.tuples import as_tuples
+from filax.infer.config_check import check_infer
 from filax.parallel import distributed, ending
 from filax.parallel.mesh import without_mesh
 from filax.train.hooks import Hook
@@ -89,6 +90,7 @@ def run_training(
     config = _copy(load_config(config) if isinstance(config, str) else config)
     settings.check_settings(config)
     settings.check_names(config)
+    settings.check_complete(config)
     if base:
       adapter_base.look_in(starting_point.checkpoint_before_joining(os.fspath(base)))
     workdir = files.absolute(workdir)
@@ -98,7 +100,7 @@ def run_training(
     end_other_processes(error)
     raise
   with _only_run():
-    return train(config, workdir, signals, hooks)
+    return train(config, workdir, signals, hooks, check_infer)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from data_pipelines.packing import frame_sampling, tiles
 from data_pipelines.text import templates
 from filax import settings
 from filax.cli import config_flags
+from filax.cli import main as filax_main
 from filax.configs import common
 from filax.models import layers, video_lm
 from filax.models.projectors import mlp
@@ -181,6 +182,32 @@ def test_what_cannot_be_is_refused_by_name(change, knob):
   with pytest.raises(ValueError, match=rf"config\.{re.escape(knob)}=.*Set ") as error:
     settings.check_settings(ConfigDict(config, type_safe=False))
   assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("name", settings.NEEDED)
+def test_a_missing_setting_is_named(name):
+  config = common.base().to_dict()
+  settings.check_complete(config)
+  *groups, last = name.split(".")
+  section = config
+  for group in groups:
+    section = section[group]
+  del section[last]
+  with pytest.raises(ValueError, match=f"config.{name} is missing. Set it to "):
+    settings.check_complete(config)
+
+
+def test_a_config_that_replaces_a_group_incompletely_is_refused(tmp_path, capsys):
+  file = tmp_path / "mine.py"
+  file.write_text(
+    "from filax.configs import fila_stage4\n\n\n"
+    "def get_config(arg=None):\n"
+    '  c = fila_stage4.get_config("debug")\n'
+    '  c.data.sampling = dict(name="uniform", frames=6)\n'
+    "  return c\n"
+  )
+  assert filax_main.main(["train", f"--config={file}", f"--workdir={tmp_path}/run"]) == 2
+  assert "config.data.sampling.phase is missing. Set it to one of" in capsys.readouterr().err
 
 
 def test_lists_will_do():

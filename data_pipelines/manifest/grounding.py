@@ -118,7 +118,7 @@ def _listed_events(record: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     if not events:
       raise RecordError("has no events")
     return events
-  if isinstance(record.get("sentences"), list):
+  if isinstance(record.get("sentences"), list) and "timestamps" in record:
     sentences = record["sentences"]
     times = record["timestamps"]
     if not isinstance(times, list) or len(times) != len(sentences) or not sentences:

@@ -73,9 +73,12 @@ def check_room(
     f"{demand.tokens[worst]} positions, {demand.frames[worst]} frames and "
     f"{demand.images[worst]} images"
   )
+  remedy = "Set config.data.rows to larger rows"
+  if some_fit:
+    remedy += ", or config.data.too_long to skip"
   raise ValueError(
     f"{message} needs {needed}, and the longest row has {largest.length}, {largest.frames} and "
-    f"{largest.images}. Set config.data.rows to larger rows, or config.data.too_long to skip."
+    f"{largest.images}. {remedy}."
   )
 
 

@@ -156,8 +156,11 @@ def encode_prompt(
 def question(text: str, media: int = 1) -> tuple[Turn, ...]:
   """The turns of one question about `media` timelines.
 
-  The timelines are shown before the question, each on its own line.
+  The timelines are shown before the question, each on its own line. Raises TypeError for another
+  question than a text.
   """
+  if not isinstance(text, str):
+    raise TypeError(f"A question is a text, and not {type(text).__name__}.")
   parts: list[str | int] = []
   for number in range(media):
     if number:

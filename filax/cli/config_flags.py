@@ -63,6 +63,7 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
   settings.expand_home(config)
   settings.check_settings(config)
   settings.check_names(config)
+  settings.check_complete(config)
   strings = {}
   for name in texts:
     strings[name] = values[name]

@@ -29,6 +29,7 @@ from filax import starting_point
 from filax.checkpoint.best import parse_metric
 from filax.cli import config_flags, options
 from filax.costs import train_costs
+from filax.infer.config_check import check_infer
 from filax.models import components, lora
 from filax.models.adapted import adapted_shapes
 from filax.parallel import rules
@@ -57,6 +58,7 @@ def report(config: ConfigDict) -> Iterator[str]:
   for key, value in config_items(config.to_dict()):
     yield f"  {key} = {value!r}"
   model = components.build_video_lm(config.model)
+  check_infer(config)
   shapes = adapted_shapes(model, config.get("lora"))
   kernels = components.dense_kernels(model) if config.optim.get("kind") == "muon" else {}
   steps = max(config.steps, 1000)

@@ -84,9 +84,8 @@ def prepare(
   if new_tokens is None:
     new_tokens = protocol.max_new_tokens
   settings = loaded.processor.settings(max_new_tokens=new_tokens)
-  check_answer_settings(
-    settings["max_new_tokens"], settings["temperature"], settings["top_p"], top_k=0
-  )
+  names = ("max_new_tokens", "temperature", "top_p")
+  check_answer_settings(**{name: settings[name] for name in names})
   if any(timeline[0].kind != "image" for example in examples for timeline in example.media):
     context.check_sampling(loaded, settings["max_new_tokens"])
   annotations = {path: hashes.annotation_hash(path) for path in source.annotations}

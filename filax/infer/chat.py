@@ -129,7 +129,7 @@ class Conversation:
     question: str,
     *,
     seed: int = 0,
-    stop_strings: Sequence[str] | str = (),
+    stop_strings: Sequence[str] | str | None = None,
     answers: int = 1,
     **settings: Any,
   ) -> "StreamedAnswer":
@@ -141,7 +141,7 @@ class Conversation:
     """
     media = [] if self.media is None else [self.media]
     if self.turns:
-      turns = (*self.turns, Turn("user", (question,)))
+      turns = (*self.turns, *templates.question(question, 0))
     else:
       turns = templates.question(question, len(media))
     processor = self.loaded.processor

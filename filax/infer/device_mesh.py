@@ -29,15 +29,15 @@ def make_device_mesh(
   devices = jax.devices() if devices is None else devices
   if not isinstance(layout, str):
     return mesh_lib.make_mesh(layout, devices)
+  if layout not in (ROWS, PARAMETERS):
+    raise ValueError(
+      f"mesh={layout!r} is not a layout. Set it to {ROWS} or {PARAMETERS}, or to sizes."
+    )
   if len(devices) == 1:
     return None
   if layout == ROWS:
     return mesh_lib.make_mesh(dict(data=-1), devices)
-  if layout == PARAMETERS:
-    return _mesh_of_parameters(config, devices)
-  raise ValueError(
-    f"mesh={layout!r} is not a layout. Set it to {ROWS} or {PARAMETERS}, or to sizes."
-  )
+  return _mesh_of_parameters(config, devices)
 
 
 def _mesh_of_parameters(

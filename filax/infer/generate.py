@@ -8,7 +8,7 @@ B rows, L prompt positions (a bucket), M visual tokens, N new tokens (a bucket),
 from collections.abc import Generator, Mapping, Sequence
 import dataclasses
 import time
-from typing import cast
+from typing import Any, cast
 
 from flax import linen as nn
 import jax
@@ -131,23 +131,19 @@ def stream(
 
   Raises ValueError at once for an invalid setting or a prompt beyond the context.
   """
-  check_answer_settings(
-    max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, answers
-  )
-  check_prompts(model, prompts, max_new_tokens)
-  index = None if table is None else visual_index
-  padded = pad_prompts(model, prompts, index, tuple(lengths))
-  room = bucket(max_new_tokens, NEW, "filax.infer.lengths.NEW")
-  settings = decoding.sampling_settings(
-    model,
+  sampling: dict[str, Any] = dict(
     temperature=temperature,
     top_p=top_p,
     top_k=top_k,
     min_p=min_p,
     repetition_penalty=repetition_penalty,
-    vocab=vocab,
-    stop=stop,
   )
+  check_answer_settings(max_new_tokens=max_new_tokens, answers=answers, seed=seed, **sampling)
+  check_prompts(model, prompts, max_new_tokens)
+  index = None if table is None else visual_index
+  padded = pad_prompts(model, prompts, index, tuple(lengths))
+  room = bucket(max_new_tokens, NEW, "filax.infer.lengths.NEW")
+  settings = decoding.sampling_settings(model, vocab=vocab, stop=stop, **sampling)
   limit = np.full(len(prompts) * answers, max_new_tokens, np.int32)
   seen = _seen_rows(model, prompts, index, answers) if repetition_penalty != 1 else None
   greedy = temperature == 0
@@ -369,9 +365,19 @@ def unstretched_positions(model: VideoLM) -> int:
 
 
 def check_prompts(model: VideoLM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-  """Raises ValueError for an empty prompt, or a prompt beyond the context."""
+  """Raises ValueError for prompts that the model cannot read.
+
+  They are empty, beyond the context, or have tokens that the model lacks.
+  """
   if not prompts or not min(map(len, prompts)):
     raise ValueError("generate() needs at least one prompt, and one token in every prompt.")
+  for prompt in prompts:
+    for token in (min(prompt), max(prompt)):
+      if not 0 <= token < model.vocab:
+        raise ValueError(
+          f"A prompt has the token {token}, but the ids of this model are 0 to {model.vocab - 1}. "
+          "Write prompts with the tokenizer of the checkpoint."
+        )
   longest = max(map(len, prompts))
   if longest + max_new_tokens > context_length(model):
     raise ValueError(

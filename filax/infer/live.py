@@ -149,7 +149,12 @@ class LiveSession:
 
   @without_mesh()
   def stream(
-    self, question: str, *, seed: int = 0, stop_strings: Sequence[str] | str = (), **settings
+    self,
+    question: str,
+    *,
+    seed: int = 0,
+    stop_strings: Sequence[str] | str | None = None,
+    **settings,
   ) -> StreamedAnswer:
     """The answer of `ask`, piece by piece while it is generated.
 
@@ -162,18 +167,15 @@ class LiveSession:
     values = self.loaded.processor.settings(**settings)
     new_tokens = values["max_new_tokens"]
     temperature = values["temperature"]
-    top_p = values["top_p"]
-    top_k = values.get("top_k", 0)
-    min_p = values.get("min_p", 0.0)
-    check_answer_settings(new_tokens, temperature, top_p, top_k, min_p)
-    sampling = decoding.sampling_settings(
-      self.loaded.model,
+    drawn: dict[str, Any] = dict(
       temperature=temperature,
-      top_p=top_p,
-      top_k=top_k,
-      min_p=min_p,
-      vocab=values["vocab"],
-      stop=values["stop"],
+      top_p=values["top_p"],
+      top_k=values.get("top_k", 0),
+      min_p=values.get("min_p", 0.0),
+    )
+    check_answer_settings(max_new_tokens=new_tokens, seed=seed, **drawn)
+    sampling = decoding.sampling_settings(
+      self.loaded.model, vocab=values["vocab"], stop=values["stop"], **drawn
     )
     with self._lock:
       if self._open_answer() is not None:

@@ -13,18 +13,22 @@ class TextStream:
 
   The pieces together are `decode(ids).strip()`. A letter of several tokens is held back until it is
   complete, and white space until a letter follows it. The text ends before the first of the stop
-  strings (or the only one), wherever tokens begin and end; what may be the beginning of one is held
-  back. Raises ValueError for an empty stop string, which would end every answer at once.
+  strings (or the only one; None for none), wherever tokens begin and end; what may be the beginning
+  of one is held back. Raises ValueError for an empty stop string, which would end every answer at
+  once, and for one that is no text.
   """
 
   def __init__(
-    self, decode: Callable[[Sequence[int]], str], stop_strings: Sequence[str] | str = ()
+    self,
+    decode: Callable[[Sequence[int]], str],
+    stop_strings: Sequence[str] | str | None = None,
   ):
     self._decode = decode
     is_single = isinstance(stop_strings, str)
-    self._stop_strings = (str(stop_strings),) if is_single else tuple(stop_strings)
-    if "" in self._stop_strings:
-      raise ValueError("A stop string must not be empty.")
+    self._stop_strings = (str(stop_strings),) if is_single else tuple(stop_strings or ())
+    for stop in self._stop_strings:
+      if not isinstance(stop, str) or not stop:
+        raise ValueError(f"A stop string is {stop!r}, but must be a text, and must not be empty.")
     self._longest_stop = max(map(len, self._stop_strings), default=0)
     self._ids: list[int] = []
     self._settled = ""  # Text of the ids before `_first`.

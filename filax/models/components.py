@@ -201,17 +201,27 @@ def build_video_lm(config: Section, selector: Section | None = None) -> "VideoLM
       f"a name."
     )
   sections = {role: dict(options.pop(role)) for role in ROLES}
-  if selector is not None:
-    sections["selector"] = dict(selector)
   types = {key: options.pop(key, "float32") for key in ("dtype", "param_dtype")}
   llm = build("llm", sections.pop("llm"), **types)
+  if selector is not None:
+    del sections["selector"]
   parts = {role: build(role, section, out=llm.width, **types) for role, section in sections.items()}
+  if selector is not None:
+    parts["selector"] = _answering_selector(selector, out=llm.width, **types)
   parts["llm"] = llm
   fields = set(VideoLM.__dataclass_fields__) - {"parent", "name", *ROLES}
   unknown = sorted(set(options) - fields)
   if unknown:
     raise ValueError(f"Unknown key config.model.{unknown[0]}. Known: {', '.join(sorted(fields))}.")
   return VideoLM(**parts, **options)
+
+
+def _answering_selector(section: Section, **defaults: Any) -> Any:
+  """The selector of config.infer, which errors name."""
+  try:
+    return build("selector", section, **defaults)
+  except ValueError as error:
+    raise ValueError(str(error).replace("config.model.", "config.infer.")) from error
 
 
 def parameter_shapes(model) -> dict[str, Any]:

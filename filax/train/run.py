@@ -32,13 +32,18 @@ from filax.train.workdir import QUARANTINE, local_folder, publish_file
 
 
 def train(
-  config: ConfigDict, workdir: str, signals: Signals, hooks: Sequence[Hook] = ()
+  config: ConfigDict,
+  workdir: str,
+  signals: Signals,
+  hooks: Sequence[Hook] = (),
+  check: Callable[[ConfigDict], None] | None = None,
 ) -> dict[str, Any]:
   """Trains in a workdir, locked against other runs -> summary.
 
   `filax.run_training` completes the config, and then calls this function.
 
-  hooks: called after the run's own (filax/train/hooks.py), with those of config.evals. Summary and
+  hooks: called after the run's own (filax/train/hooks.py), with those of config.evals. check:
+  raises ValueError if the config cannot be used; it is called before data are read. Summary and
   exceptions are those of loop.train_pipeline; ValueError for a key that FiLax does not have.
   """
   settings.check_names(config)
@@ -55,6 +60,8 @@ def train(
   with _quiet_absl(), ending.together(), storage.full_disk_explained(workdir):
     storage.check_writable(workdir)
     run_folder.check_may_save(workdir)
+    if check is not None:
+      check(config)
     with hold_workdir(workdir) as lease:
       pipeline = open_data(config, workdir, lease.check_before_save if lease else None)
       return loop.train_pipeline(

@@ -210,7 +210,7 @@ def test_times_drawn_anew_are_measured_every_epoch(folder):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    (dict(rows=((12, 2, 20, 4),)), r"9 of 9 samples fit in no row.*config\.data\.rows"),
+    (dict(rows=((12, 2, 20, 4),)), r"9 of 9 samples fit in no row.*rows to larger rows\.$"),
     (dict(sampling=dict(RANDOM, frames=5)), r"config\.data\.sampling\.frames=5"),
     (dict(rows=((10, 2, 224, 4),)), r"10 frames.*config\.model\.selector\.size"),
     (dict(template="llama"), r"config\.data\.template='llama'"),

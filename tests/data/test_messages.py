@@ -115,6 +115,11 @@ def test_fps_of_a_record_is_the_rate_of_its_lists_of_pictures():
   assert [scene.at for scene in sample.media[0]] == [0.0, 1.0]
 
 
+def test_sentences_without_times_are_ignored_beside_a_caption_with_times():
+  sample, _ = read({"video": "a", "caption": "A goal.", "span": [1, 2], "sentences": ["A goal."]})
+  assert sample.turns[-1].text == "The event happens in the 1.0 - 2.0 seconds."
+
+
 @pytest.mark.parametrize(
   "times",
   [

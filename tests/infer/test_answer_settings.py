@@ -95,13 +95,40 @@ def test_several_answers_are_prefilled_once(model, params, monkeypatch):
     (dict(min_p=1.5), "min_p=1.5"),
     (dict(repetition_penalty=0.0), "repetition_penalty=0.0"),
     (dict(repetition_penalty=float("nan")), "repetition_penalty=nan"),
-    (dict(answers=0), "answers=0 must lie in 1 to 128"),
-    (dict(answers=129), "answers=129 must lie in 1 to 128"),
+    (dict(answers=0), "answers=0 cannot be used. Set it to a whole number from 1 to 128"),
+    (dict(answers=129), "answers=129 cannot be used. Set it to a whole number from 1 to 128"),
+    (dict(temperature=float("inf")), "temperature=inf"),
+    (dict(temperature="1"), "temperature='1'"),
+    (dict(max_new_tokens=2.5), "max_new_tokens=2.5"),
+    (dict(max_new_tokens=True), "max_new_tokens=True"),
+    (dict(top_k=1.5), "top_k=1.5"),
+    (dict(seed=2**63), f"seed={2**63}"),
+    (dict(seed=None), "seed=None"),
   ],
 )
-def test_a_setting_out_of_range_is_named(model, params, settings, message):
+def test_a_setting_that_does_not_fit_is_named(model, params, settings, message):
   with pytest.raises(ValueError, match=message):
     stream(model, params, prompts(3), lengths=LENGTHS, **settings)
+
+
+@pytest.mark.parametrize("token", [-1, 120, 10**9])
+def test_a_token_that_the_model_lacks_is_named(model, params, token):
+  with pytest.raises(ValueError, match=f"has the token {token}, but the ids .* are 0 to 119"):
+    stream(model, params, [[3, 5], [7, token]], lengths=LENGTHS)
+
+
+def test_no_stop_strings_are_none(session):
+  whole = session.ask(None, "What?", max_new_tokens=4)
+  assert session.ask(None, "What?", max_new_tokens=4, stop_strings=None) == whole
+
+
+@pytest.mark.parametrize("question", [None, 0, ["What?", "Who?"]])
+def test_a_question_is_a_text(session, question):
+  talk = session.conversation(None)
+  for _ in range(2):  # The first question, and a later one.
+    with pytest.raises(TypeError, match="A question is a text"):
+      talk.ask(question, max_new_tokens=4)
+    talk.ask("What?", max_new_tokens=4)
 
 
 def test_a_stop_string_ends_the_answer_of_a_session(session):

@@ -10,6 +10,7 @@ import pytest
 import filax
 from filax.cli import checkpoint_options
 from filax.cli.main import main
+from filax.infer import device_mesh
 from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -55,6 +56,12 @@ def test_several_devices_answer_as_one(run, questions, expected, mesh):
   session = filax.load(run, mesh=mesh)
   assert session.processor.mesh.size == len(jax.devices()) == 8
   assert answers(session, questions) == expected
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_an_unknown_layout_is_named_on_any_number_of_devices(count):
+  with pytest.raises(ValueError, match="mesh='colums' is not a layout"):
+    device_mesh.make_device_mesh("colums", {}, jax.devices()[:count])
 
 
 def test_devices_that_answer_rows_have_all_parameters(run):

@@ -20,7 +20,7 @@ def started(monkeypatch):
   """What reaches the loop, which does not run."""
   calls = []
 
-  def train(config, workdir, signals, hooks):
+  def train(config, workdir, signals, hooks, check):
     signals.defer()
     calls.append((config, workdir, hooks))
     return dict(stopped=signals.received)
@@ -94,8 +94,8 @@ def test_a_second_run_at_the_same_time_is_refused(started, config, tmp_path, mon
 def test_ctrl_c_ends_the_caller_after_the_save(started, config, tmp_path, monkeypatch):
   train = training.train
 
-  def stopped(config, workdir, signals, hooks):
-    train(config, workdir, signals, hooks)
+  def stopped(config, workdir, signals, hooks, check):
+    train(config, workdir, signals, hooks, check)
     signal.raise_signal(signal.SIGINT)
     started.append("saved")
 
