@@ -26,7 +26,7 @@ _ASK_SECONDS = 1.0
 
 
 class Interrupted(KeyboardInterrupt):
-  """A signal came where nothing is to be saved, or ended a block."""
+  """A signal came before the first step, or ended a block."""
 
 
 class Signals:
@@ -70,9 +70,9 @@ class Signals:
 
   @contextlib.contextmanager
   def ending_block(self) -> Iterator[None]:
-    """Lets a signal end the block at once, for work that may be left out.
+    """Lets a signal end the block at once.
 
-    With several processes the block goes on: its programs may wait for all of them.
+    The block is work that may be left out. With several processes the block goes on: its programs may wait for all of them.
     """
     try:
       self._ends_block = not jax.distributed.is_initialized()
