@@ -72,7 +72,8 @@ class Signals:
   def ending_block(self) -> Iterator[None]:
     """Lets a signal end the block at once.
 
-    The block is work that may be left out. With several processes the block goes on: its programs may wait for all of them.
+    The block is work that may be left out. With several processes it goes on: its programs may wait
+    for all of them.
     """
     try:
       self._ends_block = not jax.distributed.is_initialized()
