@@ -11,17 +11,22 @@ ROLES = ("system", "user", "assistant")
 STOP = "stop"  # The model, or a stop string, ended the answer.
 LENGTH = "length"  # max_new_tokens ended it.
 
+_EACH_END = 400  # Characters of a long message that are kept at its beginning and its end.
+
 
 class RequestError(ValueError):
   """A request that cannot be answered.
 
-  The message is one sentence without paths of the server. `status` is the HTTP
-  status, `code` a word for programs, `parameter` the field that is wrong.
+  The message is one sentence without paths of the server. A long value in it, such as a video in a
+  data URL, is shortened. `status` is the HTTP status, `code` a word for programs, `parameter` the
+  field that is wrong.
   """
 
   def __init__(
     self, message: str, *, status: int = 400, code: str = "invalid_value", parameter: str = ""
   ):
+    if len(message) > 2 * _EACH_END:
+      message = f"{message[:_EACH_END]} … {message[-_EACH_END:]}"
     super().__init__(message)
     self.status = status
     self.code = code

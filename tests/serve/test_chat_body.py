@@ -111,6 +111,13 @@ def test_a_malformed_body_is_one_sentence(body):
   assert caught.value.status == 400
 
 
+def test_a_long_value_in_an_error_is_shortened():
+  """Such as a video in a data URL, in the wrong place."""
+  with pytest.raises(RequestError, match="^temperature=") as caught:
+    parse(temperature="A" * 100_000)
+  assert len(str(caught.value)) < 1000
+
+
 def test_pictures_in_a_row_are_a_video():
   (medium,) = media_of(parse([PICTURE] * 5 + ["What?"], fps=4))
   assert medium.kind == VIDEO and len(medium.urls) == 5 and medium.frame_settings.fps == 4
