@@ -113,7 +113,7 @@ def test_a_malformed_body_is_one_sentence(body):
 
 def test_a_long_value_in_an_error_is_shortened():
   """Such as a video in a data URL, in the wrong place."""
-  with pytest.raises(RequestError, match="^temperature=") as caught:
+  with pytest.raises(RequestError, match=r"^temperature=") as caught:
     parse(temperature="A" * 100_000)
   assert len(str(caught.value)) < 1000
 
