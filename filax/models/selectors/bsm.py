@@ -42,8 +42,7 @@ class BipartiteMatching(nn.Module, Selector):
       raise ValueError(
         f"Selector bsm needs segments of {self.shortest} frames for groups of {self.size}, but "
         f"{frames} frames make {self.scenes} segments of {frames / self.scenes:.3g}. Set "
-        f"the frames of the sampling (config.infer.sampling.frames; in training "
-        f"config.data.sampling.frames) to {needed} or more, or fewer scenes in its selector."
+        f"config.infer.sampling.frames to {needed} or more, or fewer scenes in its selector."
       )
     return self.scenes
 
