@@ -84,7 +84,7 @@ class Plan:
 
   def step_count(self, epochs: float) -> int:
     """Global batches in `epochs` epochs; a partial epoch is rounded up."""
-    exact = fractions.Fraction(str(epochs))  # 2.2 - 2 is more than 0.2, and could add a batch.
+    exact = fractions.Fraction(str(epochs))  # As float, 2.2 - 2 is more than 0.2: a batch more.
     complete = int(exact)
     rows = fractions.Fraction(self.planner.first_row(complete))
     if exact > complete:

@@ -129,7 +129,7 @@ class LongEvaluation(hooks.Hook):
     self.asked.append(number)
     if self.number is not None:
       send(self.number)
-      time.sleep(60)
+      pytest.fail("The signal did not end the evaluation.")
     return dict(score=1.0)
 
   def record_scores(self, number, scores):
@@ -140,10 +140,8 @@ class LongEvaluation(hooks.Hook):
 def test_a_signal_ends_an_evaluation_which_is_repeated(tmp_path, number):
   config = row_source.tiny_train_config(steps=3, checkpoint_every=100)
   rows = row_source.RandomRows(8)
-  began = time.monotonic()
   ended = LongEvaluation(number)
   summary = loop.train_pipeline(config, tmp_path, rows, hooks=[ended])
-  assert time.monotonic() - began < 50
   assert summary["stopped"] and steps_of(tmp_path) == [2]
   assert (ended.asked, ended.recorded) == ([2], [])
   resumed = LongEvaluation()
