@@ -3,7 +3,10 @@
 
 import json
 import math
+import os
 import shutil
+import signal
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +92,24 @@ def evaluated(corpus, tmp_path_factory):
 def test_losses_are_those_without_evaluation(corpus, evaluated, tmp_path):
   train(tmp_path, run_config(corpus, evals=(), best=""))
   assert losses(evaluated) == losses(tmp_path)
+
+
+def test_a_signal_amid_an_evaluation_changes_nothing(corpus, evaluated, tmp_path, monkeypatch):
+  """It comes while the first evaluation decodes and compiles; the next start asks again."""
+  ask = during_training.answer_questions
+
+  def ask_until_a_signal(*arguments):
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    return ask(*arguments)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(during_training, "answer_questions", ask_until_a_signal)
+    assert train(tmp_path, run_config(corpus))["stopped"]
+  assert not scores(tmp_path)
+  train(tmp_path, run_config(corpus))
+  assert losses(tmp_path) == losses(evaluated)
+  assert sorted(scores(tmp_path)) == [2, 4]
+  assert scores(tmp_path)[2]["eval/held_out/loss"] == scores(evaluated)[2]["eval/held_out/loss"]
 
 
 def test_scores_are_in_metrics_jsonl(evaluated):
