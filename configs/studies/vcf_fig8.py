@@ -2,6 +2,7 @@
 """VideoChat-Flash, Fig. 8: half of the visual tokens dropped after each layer.
 
   filax study vcf_fig8 --workdir runs/studies
+  filax study vcf_fig8:varied --workdir runs/studies  # Trained as `small.vary_vcf` says.
   filax study vcf_fig8:7b,root=data,checkpoint=released --workdir runs/fig8
 
 `filax analyze redundancy` takes the same measurement for one checkpoint and one manifest. The
@@ -30,11 +31,14 @@ LARGE_LAYERS = (2, 4, 8, 12, 16, 18, 20, 24)  # Of 28.
 
 
 def get_config(arg=None):
-  arg = base.parse_arg(arg, **{"7b": False, "root": "data", "init": "runs", "checkpoint": ""})
+  known = {"7b": False, "root": "data", "init": "runs", "checkpoint": "", "varied": False}
+  arg = base.parse_arg(arg, **known)
   name = "vcf_fig8_7b" if arg["7b"] else "vcf_fig8"
   s = study(name, "Redundancy by layer", "VideoChat-Flash (arXiv:2501.00574), Fig. 8.")
   layers = LARGE_LAYERS if arg["7b"] else LAYERS
   source = large.add_vcf(s, arg) if arg["7b"] else small.add_deep(s)
+  if arg.varied:
+    small.vary_vcf(s, "deep")
   seconds = 0.0 if arg["7b"] else 20.0
   add_cell(s, "none", title="all tokens", dropout="off", seconds=seconds, **source)
   for kind in KINDS:

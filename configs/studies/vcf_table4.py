@@ -2,6 +2,7 @@
 """VideoChat-Flash, Table 4: bounds on the frames of a video, in training and in answering.
 
   filax study vcf_table4 --workdir runs/studies
+  filax study vcf_table4:varied --workdir runs/studies  # Trained as `small.vary_vcf` says.
   filax study vcf_table4:7b,root=data,init=runs --workdir runs/table4
 
 The small world has half of each number of frames. Its questions about motion stand for MVBench,
@@ -51,10 +52,13 @@ STEPS = 400
 
 
 def get_config(arg=None):
-  arg = base.parse_arg(arg, **{"7b": False, "root": "data", "init": "runs"})
+  known = {"7b": False, "root": "data", "init": "runs", "varied": False}
+  arg = base.parse_arg(arg, **known)
   name = "vcf_table4_7b" if arg["7b"] else "vcf_table4"
   s = study(name, "Bounds on sampled frames", "VideoChat-Flash (arXiv:2501.00574), Table 4.")
   columns = _large(s, arg) if arg["7b"] else _small(s)
+  if arg.varied:
+    small.vary_vcf(s, "vcf_answer32")
   cells = [_cell(row) for row in ROWS]
   fine, overall = columns
   publish(s, fine, {_cell(row): row.mvbench for row in ROWS})

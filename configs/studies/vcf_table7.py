@@ -2,6 +2,7 @@
 """VideoChat-Flash, Table 7: visual dropout by kind, layer and share, on one trained model.
 
   filax study vcf_table7 --workdir runs/studies
+  filax study vcf_table7:varied --workdir runs/studies  # Trained as `small.vary_vcf` says.
   filax study vcf_table7:7b,root=data,init=runs --workdir runs/table7
   filax study vcf_table7:7b,root=data,checkpoint=released --workdir runs/table7
 
@@ -44,11 +45,14 @@ PAIRS = (
 
 
 def get_config(arg=None):
-  arg = base.parse_arg(arg, **{"7b": False, "root": "data", "init": "runs", "checkpoint": ""})
+  known = {"7b": False, "root": "data", "init": "runs", "checkpoint": "", "varied": False}
+  arg = base.parse_arg(arg, **known)
   name = "vcf_table7_7b" if arg["7b"] else "vcf_table7"
   s = study(name, "Visual dropout", "VideoChat-Flash (arXiv:2501.00574), Table 7.")
   layers = (4, 18) if arg["7b"] else (1, 4)
   source = large.add_vcf(s, arg) if arg["7b"] else small.add_deep(s)
+  if arg.varied:
+    small.vary_vcf(s, "deep")
   for cell, (title, dropout, *_) in CELLS.items():
     seconds = 0.0 if arg["7b"] else 20.0
     dropout = dropout.format(*layers)

@@ -69,6 +69,33 @@ def test_a_variation_is_a_study_of_its_own():
     design_of("fila_table2", "7b,varied")
 
 
+@pytest.mark.parametrize(
+  ("name", "answer"),
+  [
+    ("vcf_table4", "vcf_answer32"),
+    ("vcf_table7", "deep"),
+    ("vcf_fig8", "deep"),
+    ("vcf_table8", "vcf_pretrained"),
+  ],
+)
+def test_varied_video_chat_flash_learns_to_look_up_first(name, answer):
+  design = design_of(name, "")
+  varied = design_of(name, "varied")
+  look_up = varied.runs[f"{answer}_look_up"]
+  assert look_up.after == design.runs[answer].after
+  assert varied.runs[answer].after == f"{answer}_look_up"
+  frames, _, positions, _ = look_up.config["data"]["rows"][0]
+  assert (frames, positions) == (16, 16 * 2 + 104)
+  assert all(rate > 0 for _, rate in look_up.config["optim"]["rates"])
+  assert set(varied.runs) == {*design.runs, f"{answer}_look_up"}
+  for run in varied.runs.values():
+    assert run.config["model"]["llm"]["theta"] == 1e8
+    assert run.config["optim"]["kind"] == "muon"
+    check_settings(ConfigDict(run.config))
+  assert varied.data["brief"] > 0
+  assert varied.contrasts == design.contrasts
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("argument", ["", "7b"])
 @pytest.mark.parametrize("name", ["fila_table3", "vcf_table6", "vcf_table5"])
