@@ -159,14 +159,15 @@ def _is_complete(path: epath.Path) -> bool:
 
 
 def array_handler() -> ocp.PyTreeCheckpointHandler:
-  """Orbax's array handler, with one writing device per array.
+  """Orbax's array handler, with one writing device per array and without compression.
 
   By default a replicated array is divided between the replicas, which compiles a program for every
-  shape.
+  shape. Compression makes float32 files 8 % smaller, but takes three quarters of the time of a save
+  and half of that of a restore. Checkpoints that were compressed are still read.
   """
   handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
   registry = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
-  return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+  return ocp.PyTreeCheckpointHandler(type_handler_registry=registry, use_compression=False)
 
 
 def checkpoint_items(
