@@ -3,7 +3,7 @@
 
 Every process reads the media itself and runs the same programs. If one of them cannot read a
 medium, or reads it differently, all of them skip it. Otherwise one process would skip a program
-that the others run, and they would wait for it.
+that the others run, and they would wait for it. For the same reason, they stop together.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ import numpy as np
 from data_pipelines.media.open import MediaError
 from filax.evals.reading import DecodedMedium, LongVideo, ReadGroup, ReadMedium
 from filax.infer.video import DecodedVideo
-from filax.parallel import agreement
+from filax.parallel import preemption
 
 
 def agreed_groups(
@@ -26,7 +26,7 @@ def agreed_groups(
   """Yields questions with their media, the same ones readable on all processes.
 
   mesh: that of the parameters. On devices of this process alone, or without a mesh, nothing is
-  exchanged.
+  exchanged. Raises Interrupted on all processes if one of them was asked to stop.
   """
   if mesh is None or not mesh.is_multi_process:
     yield from groups
@@ -38,7 +38,7 @@ def agreed_groups(
 def agree_on_media(media: Sequence[ReadMedium]) -> list[ReadMedium]:
   """The media, or the error of a process that reads them otherwise."""
   facts = json.dumps([_medium_fact(medium) for medium in media])
-  by_process = list(map(json.loads, agreement.share_texts(facts)))
+  by_process = list(map(json.loads, preemption.share_texts_or_stop(facts)))
   agreed: list[ReadMedium] = []
   for number, medium in enumerate(media):
     error = _disagreement([facts[number] for facts in by_process])

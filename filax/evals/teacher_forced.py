@@ -17,6 +17,7 @@ import numpy as np
 from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.packing.plan import Plan
 from filax.evals.planned import PlannedEvaluation
+from filax.parallel import preemption
 from filax.train import batches, step
 from filax.train.setup import Setup
 
@@ -87,13 +88,15 @@ class HeldOutRows:
     """Kind -> mean loss; ALL -> that of all samples.
 
     The mean is that of config.optim.reduction: over samples, or over supervised tokens. Samples
-    whose media cannot be read do not count. {} if none counts.
+    whose media cannot be read do not count. {} if none counts. Raises Interrupted on all processes
+    of the run if one of them was asked to stop.
     """
     sums: dict[str, LossSum] = {}
     counted: set[int] = set()
     batch_rows = self.plan.batch
     with batches.open_batches(Pipeline(self.plan), self._mesh, 0) as stream:
       for first in range(0, self.plan.row_count(0), batch_rows):
+        preemption.share_texts_or_stop("")
         batch = batches.place_batch(next(stream), self._mesh)
         total, tokens = jax.device_get(self._losses(params, batch, self._key))
         for offset in range(batch_rows):

@@ -92,9 +92,10 @@ class Hook:
 
     A checkpoint that is due after this step is taken first. May be slow: the time counts neither
     for the watchdog nor for the rates. The next step reuses the memory of `state`: copy what you
-    want to keep. In a run of one process, a signal ends the method by signals.Interrupted; the run
-    then saves and stops. May return scores, the same on every process: they are logged, and the
-    step whose config.best is the best so far is saved and stays.
+    want to keep. A signal ends the method by signals.Interrupted, and the run then saves and stops;
+    with several processes, preemption.share_texts_or_stop raises it. May return scores, the same on
+    every process: they are logged, and the step whose config.best is the best so far is saved and
+    stays.
     """
     return None
 

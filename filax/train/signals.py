@@ -19,14 +19,10 @@ import time
 import jax
 from jax.experimental import multihost_utils
 
-from filax.parallel import key_value
+from filax.parallel import preemption
+from filax.parallel.preemption import Interrupted
 
-_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # The key that jax sets when a process got a signal.
 _ASK_SECONDS = 1.0
-
-
-class Interrupted(KeyboardInterrupt):
-  """A signal came before the first step, or ended a block."""
 
 
 class Signals:
@@ -72,8 +68,8 @@ class Signals:
   def ending_block(self) -> Iterator[None]:
     """Lets a signal end the block at once.
 
-    The block is work that may be left out. With several processes it goes on: its programs may wait
-    for all of them.
+    The block is work that may be left out. With several processes, it ends where they agree to (see
+    filax.parallel.preemption): its programs may wait for all of them.
     """
     try:
       self._ends_block = not jax.distributed.is_initialized()
@@ -113,7 +109,7 @@ class Signals:
     now = time.monotonic()
     if self._noticed_at is None and now - self._asked_at >= _ASK_SECONDS:
       self._asked_at = now
-      if key_value.get(_NOTICE) is not None:
+      if preemption.is_noticed():
         self._noticed_at = now
     # The processes tell each other their points right after the notice; let them do so first.
     if self._noticed_at is None or now - self._noticed_at < _ASK_SECONDS:

@@ -18,10 +18,11 @@ from filax.testing import manifests
 pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
-SCRIPT = pathlib.Path(__file__).with_name("trained_by_processes.py")
+TRAINED = pathlib.Path(__file__).with_name("trained_by_processes.py")
+STOPPED = pathlib.Path(__file__).with_name("stopped_while_evaluating.py")
 
 
-def start(folder, index, address, *vanishing):
+def start(script, folder, index, address, *arguments):
   more = dict(
     JAX_PLATFORMS="cpu",
     XLA_FLAGS=QUICK,
@@ -31,13 +32,25 @@ def start(folder, index, address, *vanishing):
     FILAX_PROCESS_ID=str(index),
   )
   return subprocess.Popen(
-    [sys.executable, str(SCRIPT), str(folder), *vanishing],
+    [sys.executable, str(script), str(folder), *arguments],
     env=os.environ | more,
     cwd=ROOT,
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
   )
+
+
+def run_both(script, folder, *arguments):
+  """The JSON lines that each of two processes prints."""
+  address = f"127.0.0.1:{free_port()}"
+  running = [start(script, folder, index, address, *arguments) for index in range(2)]
+  printed = []
+  for process in running:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    printed.append([json.loads(line) for line in out.splitlines() if line.startswith("{")])
+  return printed
 
 
 def test_what_one_has_lost_is_skipped_by_both(tmp_path):
@@ -48,14 +61,7 @@ def test_what_one_has_lost_is_skipped_by_both(tmp_path):
   for name in ("held_out.json", "gone.json"):
     (tmp_path / "0" / name).write_text(json.dumps(questions))
   shutil.copytree(tmp_path / "0", tmp_path / "1")
-  address = f"127.0.0.1:{free_port()}"
-  vanishing = (questions[0]["video"], "gone.json")
-  running = [start(tmp_path, index, address, *vanishing) for index in range(2)]
-  printed = []
-  for process in running:
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    printed.append([json.loads(line) for line in out.splitlines() if line.startswith("{")])
+  printed = run_both(TRAINED, tmp_path, questions[0]["video"], "gone.json")
   assert printed[0] == printed[1], "both have the same scores"
   table, again = printed[0]
   assert again == {"lacks": True}, "process 0 decides"
@@ -65,3 +71,15 @@ def test_what_one_has_lost_is_skipped_by_both(tmp_path):
   (reason,) = result["bad_media"].values()
   assert reason.startswith("Process 1 cannot read it:")
   assert json.loads((tmp_path / "run" / "best.json").read_text())["step"] == 2
+
+
+def test_a_signal_on_one_process_ends_the_evaluation_of_both(tmp_path):
+  toy.tiny_corpus(tmp_path / "0")
+  questions = json.loads((tmp_path / "0" / "manifest.json").read_text())[:2]
+  (tmp_path / "0" / "held_out.json").write_text(json.dumps(questions))
+  shutil.copytree(tmp_path / "0", tmp_path / "1")
+  for (ended,) in run_both(STOPPED, tmp_path):
+    assert ended["stopped"] and 2 <= ended["steps"] < 6
+  first, second = run_both(STOPPED, tmp_path)
+  assert first == second and first[-1] == {"stopped": False, "steps": 6}
+  assert (tmp_path / "run/evals/6/held_out/result.json").exists()

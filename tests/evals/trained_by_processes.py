@@ -37,8 +37,8 @@ class PrintsScores(hooks.Hook):
     print(json.dumps(scores), flush=True)
 
 
-def main(folder: pathlib.Path, vanishing) -> None:
-  corpus = folder / os.environ["FILAX_PROCESS_ID"]
+def run_config(corpus: pathlib.Path, **changes):
+  """A run of two steps, which is evaluated at its end."""
   config = fila_toy.get_config("stage=2,debug")
   config.update_from_flattened_dict(
     {
@@ -54,7 +54,14 @@ def main(folder: pathlib.Path, vanishing) -> None:
       "evals_batch": 2,
       "best": "-eval/held_out/loss",
     }
+    | changes
   )
+  return config
+
+
+def main(folder: pathlib.Path, vanishing) -> None:
+  corpus = folder / os.environ["FILAX_PROCESS_ID"]
+  config = run_config(corpus)
   removes = Removes([corpus / name for name in vanishing])
   with signals.Signals() as received:
     (evaluations,) = during_training.evaluation_hooks(config)
