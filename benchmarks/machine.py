@@ -88,10 +88,15 @@ def _git(root: pathlib.Path, *words: str) -> str:
 
 
 def busy_seconds() -> float:
-  """CPU seconds of all processes since the machine started."""
+  """CPU seconds of all processes on the usable cores."""
   path = pathlib.Path("/proc/stat")
   if not path.exists():
     return 0.0
-  total, *_ = path.read_text().splitlines()
-  user, nice, system, _, _, interrupts, soft = (int(word) for word in total.split()[1:8])
-  return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
+  names = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+  ticks = 0
+  for line in path.read_text().splitlines():
+    name, *words = line.split()
+    if name in names:
+      user, nice, system, _, _, interrupts, soft = map(int, words[:7])
+      ticks += user + nice + system + interrupts + soft
+  return ticks / os.sysconf("SC_CLK_TCK")

@@ -80,8 +80,16 @@ def run_once(repetition: Repetition, threads: int | None) -> dict[str, float]:
   figures.setdefault("amount", 1)
   figures["repetitions"] = len(calls)
   figures["cpu_seconds"] = (cpu_seconds() - cpu_before) / len(calls)
-  figures["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  figures["peak_mib"] = peak_mib()
   return figures
+
+
+def peak_mib() -> float:
+  """The largest memory of this process or an ended child."""
+  peaks = []
+  for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+    peaks.append(resource.getrusage(who).ru_maxrss / 1024)
+  return max(peaks)
 
 
 def cpu_seconds() -> float:
