@@ -12,6 +12,7 @@ import copy
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import subprocess
 import time
@@ -39,6 +40,21 @@ class StudyStopped(Exception):
   """A signal stopped a training run; the same command continues."""
 
 
+def source_commit(file: str = __file__) -> str:
+  """The commit of the checkout that a file is part of; "" without one.
+
+  A + follows it if files differ from the commit.
+  """
+  git = ["git", "-C", os.path.dirname(file)]
+  describe = ["describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+  run = functools.partial(subprocess.run, capture_output=True, text=True, check=True, timeout=20)
+  try:
+    run([*git, "ls-files", "--error-unmatch", file])  # An environment may lie in another checkout.
+    return run([*git, *describe]).stdout.strip()
+  except (OSError, subprocess.SubprocessError):
+    return ""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class StudyPlace:
   """Where a study works and keeps its cells."""
@@ -46,6 +62,7 @@ class StudyPlace:
   design: StudyDesign
   workdir: pathlib.Path
   cells: CellFolder
+  commit: str = dataclasses.field(default_factory=source_commit)  # Of the code that was loaded.
 
   @functools.cached_property
   def data(self) -> pathlib.Path:
@@ -270,7 +287,7 @@ class CellUnit:
       cell=self.cell.name,
       seed=self.seed,
       hash=self.hash,
-      commit=source_commit(),
+      commit=self.place.commit,
       seconds=round(time.perf_counter() - start, 1),
       device=jax.devices()[0].device_kind,
       scores=scores,
@@ -329,21 +346,6 @@ def asked_questions(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> l
     media = "/".join(pathlib.PurePath(row["media"]).parts[-2:])
     questions.append(CellQuestion(row["id"], media, groups))
   return questions
-
-
-def source_commit() -> str:
-  """The commit of the checkout; "" outside one.
-
-  A + follows it if files differ from the commit.
-  """
-  folder = pathlib.Path(__file__).parent
-  command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"]
-  command += ["--exclude=*"]
-  try:
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-  except (OSError, subprocess.SubprocessError):
-    return ""
-  return done.stdout.strip()
 
 
 def done_seconds(folder: pathlib.Path) -> float | None:
