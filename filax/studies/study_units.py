@@ -41,7 +41,7 @@ class StudyStopped(Exception):
 
 
 def source_commit(file: str = __file__) -> str:
-  """The commit of the checkout that a file is part of; "" without one.
+  """The commit of a file's checkout; "" without one.
 
   A + follows it if files differ from the commit.
   """
