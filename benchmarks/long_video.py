@@ -44,7 +44,8 @@ def main() -> None:
         "--one",
         folder,
       ]
-      print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
+      done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+      print(done.stdout, end="")
 
 
 def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
