@@ -12,11 +12,12 @@ grows with the frames is their merged tokens and the KV cache, which are printed
 import argparse
 import json
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+
+from filax import processes
 
 QUESTION = "What shape is on red?"
 FPS = 10
@@ -78,7 +79,7 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
 
 def peak() -> float:
   """The peak memory of this process in MiB."""
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  return processes.peak_memory() / 2**20
 
 
 def tiny_session(frames: int, dropout: str):

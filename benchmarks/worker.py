@@ -20,6 +20,7 @@ import time
 from typing import Any, TextIO
 
 from benchmarks.row import Repetition, all_rows
+from filax import processes
 
 SHORT = 0.25  # Work of less than so many seconds is repeated,
 REPEATED = 0.5  # for so many seconds.
@@ -86,10 +87,8 @@ def run_once(repetition: Repetition, threads: int | None) -> dict[str, float]:
 
 def peak_mib() -> float:
   """The largest memory of this process or an ended child."""
-  peaks = []
-  for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
-    peaks.append(resource.getrusage(who).ru_maxrss / 1024)
-  return max(peaks)
+  children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+  return max(processes.peak_memory() / 2**20, children)
 
 
 def cpu_seconds() -> float:
