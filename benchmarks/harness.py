@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import machine, scratch
 from benchmarks.row import OURS, BenchmarkRow, Shape, Side, case_name, name_part
-from filax import files
+from filax import files, host_limits
 
 ANSWER_SECONDS = 1800.0  # A side that answers later has failed.
 LONG = 10.0  # Seconds of a repetition from which other numbers of threads are not tried.
@@ -31,7 +31,7 @@ class Worker:
 
   def __init__(self, row: BenchmarkRow, side: Side, shape: Shape, log: pathlib.Path, folder: str):
     self.side = side
-    self.threads = machine.usable_cores() if side.threads else None
+    self.threads = host_limits.usable_cpus() if side.threads else None
     self.samples: list[dict[str, float]] = []
     self.error = ""
     self.ready = 0.0
@@ -93,7 +93,7 @@ class Worker:
       wall = time.perf_counter() - start
       own = answer["cpu_seconds"] * answer["repetitions"]
       others = machine.busy_seconds() - busy_before - own
-      answer["others"] = max(0.0, others / wall / machine.usable_cores())
+      answer["others"] = max(0.0, others / wall / host_limits.affinity_cpus())
     return answer
 
   def _last_words(self) -> str:

@@ -9,6 +9,8 @@ import platform
 import subprocess
 from typing import Any
 
+from filax import host_limits
+
 PACKAGES = (
   "filax",
   "jax",
@@ -35,17 +37,12 @@ def describe_machine() -> dict[str, Any]:
     date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     commit=commit(),
     processor=processor_name(),
-    cores=usable_cores(),
-    memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    cores=host_limits.usable_cpus(),
+    memory_gib=round(host_limits.usable_memory() / 2**30, 1),
     system=f"{platform.system()} {platform.release()}",
     python=platform.python_version(),
     packages=package_versions(),
   )
-
-
-def usable_cores() -> int:
-  """The cores that this process may use."""
-  return len(os.sched_getaffinity(0))
 
 
 def package_versions() -> dict[str, str]:
