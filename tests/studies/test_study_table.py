@@ -87,6 +87,17 @@ def test_a_damaged_cell_is_named(folder):
     folder.read_cell("a", 0)
 
 
+def test_a_damaged_file_of_questions_is_written_anew(folder):
+  """As its error says: the cell is deleted, and the same command asks again."""
+  result = write(folder, "a", 0, [1, 0])
+  (path,) = folder.folder.glob("questions.*.json")
+  path.write_text("<<<<<<< HEAD")
+  with pytest.raises(ValueError, match="Delete the cells beside it"):
+    folder.read_cell_questions(result.questions["q"])
+  write(folder, "a", 0, [1, 0])
+  assert len(folder.read_cell_questions(result.questions["q"])) == 2
+
+
 def test_verdicts_follow_the_interval(folder):
   """a beats b by 0.3 on all; on short ones alone a is better too, so the claim b > a fails."""
   rng = np.random.default_rng(0)
