@@ -40,7 +40,7 @@ class CellResult:
   cell: str
   seed: int
   hash: str  # Hash of everything that the cell depends on (study_hash.cell_hash).
-  commit: str
+  commit: str  # Of the code that asked, and after a comma others that trained.
   seconds: float
   device: str
   scores: Mapping[str, float]  # Set of questions -> mean score.

@@ -118,7 +118,9 @@ def _mean_values(mean: CrossedMean | None) -> dict[str, Any]:
 
 def commits(numbers: StudyNumbers) -> list[str]:
   """The commits that made the cells."""
-  names = {result.commit for result in _all_results(numbers)}
+  names = set()
+  for result in _all_results(numbers):
+    names.update(result.commit.split(", "))
   return sorted(names)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The order of work of a study: shards, leases between processes, failures, estimates."""
 
+import json
 import subprocess
 import threading
 import types
@@ -133,6 +134,19 @@ def test_the_first_estimate_is_the_guess(place):
   said = []
   run_units(place, StudyUnits([FakeCell("x.seed0"), FakeCell("y.seed0")], []), said.append)
   assert said[0] == "x.seed0 ... (2 to go, about 8 s)"
+
+
+def test_a_cell_names_the_commits_that_trained_it(place):
+  """A workdir may hold runs that were trained before the code has changed."""
+  cell = plan_units(place, 1).cells[0]
+  for run, commit in (("first", "older"), ("a", place.commit)):
+    folder = place.run_folder(run, 0)
+    folder.mkdir(parents=True)
+    facts = dict(seconds=1.0, commit=commit)
+    (folder / "study_done.json").write_text(json.dumps(facts))
+  assert cell.commits() == f"{place.commit}, older"
+  (folder / "study_done.json").write_text('{"seconds": 1.0}')  # Of a FiLax before.
+  assert cell.commits() == f"{place.commit}, older"
 
 
 def test_a_commit_is_that_of_the_code_not_of_a_checkout_around_it(tmp_path):
