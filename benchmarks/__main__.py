@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks import harness, machine, plots, table
 from benchmarks.row import BenchmarkRow, Shape, all_rows, case_name, chosen_rows, shape_text
 from benchmarks.summary import summarise_case
+from filax import files
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   for number, (row, shape) in enumerate(work):
     elapsed = (time.monotonic() - start) / 60
     label = f"[{number + 1}/{len(work)}, {elapsed:.1f} min] {row.name} {shape_text(shape)}"
-    finish_case(row, shape, folder, args, description["commit"], label)
+    finish_case(row, shape, folder, args, description, label)
   write_results(folder, description)
   print(f"Wrote {folder / 'results.md'}.")
 
@@ -84,32 +85,43 @@ def finish_case(
   shape: Shape,
   folder: pathlib.Path,
   args: argparse.Namespace,
-  commit: str,
+  description: dict[str, Any],
   label: str,
 ) -> None:
   """Runs a case and writes its file, unless that exists."""
   path = folder / "cases" / f"{case_name(row, shape)}.json"
-  if path.exists() and not args.again:
-    print(f"{label}: finished before", flush=True)
+  before = finished_commit(path)
+  if before and not args.again:
+    print(f"{label}: finished before, at commit {before}", flush=True)
     return
   sides, skipped = harness.sides_that_run(row, args.peers == "yes")
   for name, reason in skipped.items():
     print(f"{label}: {name} skipped, {reason}", file=sys.stderr, flush=True)
   repeats = args.repeats or row.repeats or (3 if args.full else 5)
-  budget = float("inf") if args.full else 60.0
+  budget = float("inf") if args.full or args.repeats else 60.0
   case = dict(
     row=row.name,
     what=row.what,
     unit=row.unit,
     axis=row.axis,
     shape=dict(shape),
-    commit=commit,
+    commit=description["commit"],
+    packages=description["packages"],
     skipped=skipped,
   )
   case |= harness.run_case(row, shape, sides, repeats, budget, folder / "logs")
-  if any(record["samples"] for record in case["sides"].values()):
-    path.write_text(json.dumps(case, indent=1) + "\n")
+  with files.write_atomically(path) as file:
+    file.write(json.dumps(case, indent=1).encode() + b"\n")
   print(f"{label}: {case_line(case)}", flush=True)
+
+
+def finished_commit(path: pathlib.Path) -> str:
+  """The commit at which a case was measured; "" if nothing was."""
+  if not path.exists():
+    return ""
+  case = json.loads(path.read_bytes())
+  is_measured = any(record["samples"] for record in case["sides"].values())
+  return case["commit"] if is_measured else ""
 
 
 def case_line(case: dict[str, Any]) -> str:

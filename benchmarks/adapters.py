@@ -198,7 +198,8 @@ def theirs(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Variant]]:
       adapters = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets)
       model = peft.get_peft_model(model, adapters)
     trained = [x for x in model.parameters() if x.requires_grad]
-    yield f"peft {kind}", TorchVariant(model, torch.optim.AdamW(trained, 1e-5), batch)
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.0, fused=True)
+    yield f"peft {kind}", TorchVariant(model, optimizer, batch)
 
 
 class TorchVariant:
@@ -211,9 +212,12 @@ class TorchVariant:
 
   def train_once(self) -> None:
     """Runs a step to its end."""
-    loss = self._model(self._batch, labels=self._batch).loss
+    import torch
+
+    loss = self._model(self._batch, labels=self._batch, use_cache=False).loss
     self._optimizer.zero_grad()
     loss.backward()
+    torch.nn.utils.clip_grad_norm_(self._model.parameters(), OPTIM["clip"])
     self._optimizer.step()
 
   def state_bytes(self) -> dict[str, int]:

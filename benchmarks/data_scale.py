@@ -24,12 +24,13 @@ import os
 import pathlib
 import pickle
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from typing import Any
+
+from filax import processes
 
 LINKS = 30_000  # File systems limit the names of a file.
 WORDS = "a the red blue small old man woman dog car street walks runs holds of in on with".split()
@@ -84,7 +85,7 @@ def run_step(step: str, folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
   facts["cpu_seconds"] = times.user + times.system + children
   facts["load"] = os.getloadavg()[0]
   facts["private_mb"] = sum(part.private_dirty for part in process.memory_maps()) / 1e6
-  facts["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+  facts["peak_mb"] = processes.peak_memory() / 1e6
   _PLANS.clear()
   return facts
 

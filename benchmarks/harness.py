@@ -14,12 +14,12 @@ import select
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from typing import Any
 
 from benchmarks import machine, scratch
-from benchmarks.row import OURS, BenchmarkRow, Shape, Side
+from benchmarks.row import OURS, BenchmarkRow, Shape, Side, case_name, name_part
+from filax import files, host_limits
 
 ANSWER_SECONDS = 1800.0  # A side that answers later has failed.
 LONG = 10.0  # Seconds of a repetition from which other numbers of threads are not tried.
@@ -31,7 +31,7 @@ class Worker:
 
   def __init__(self, row: BenchmarkRow, side: Side, shape: Shape, log: pathlib.Path, folder: str):
     self.side = side
-    self.threads = machine.usable_cores() if side.threads else None
+    self.threads = host_limits.usable_cpus() if side.threads else None
     self.samples: list[dict[str, float]] = []
     self.error = ""
     self.ready = 0.0
@@ -79,7 +79,12 @@ class Worker:
     return {} if self.error else answer
 
   def run_round(self) -> dict[str, float]:
-    """One repetition, with what others did to the machine during it."""
+    """One repetition, with what others did to the machine during it.
+
+    A side that has failed is not asked again: its work would disturb the other sides.
+    """
+    if self.error:
+      return {}
     busy_before = machine.busy_seconds()
     start = time.perf_counter()
     self.send(dict(run=True, threads=self.threads))
@@ -88,7 +93,7 @@ class Worker:
       wall = time.perf_counter() - start
       own = answer["cpu_seconds"] * answer["repetitions"]
       others = machine.busy_seconds() - busy_before - own
-      answer["others"] = max(0.0, others / wall / machine.usable_cores())
+      answer["others"] = max(0.0, others / wall / host_limits.affinity_cpus())
     return answer
 
   def _last_words(self) -> str:
@@ -119,11 +124,14 @@ def run_case(
   workers = []
   start = time.monotonic()
   load = os.getloadavg()[0]
-  folder = tempfile.mkdtemp(prefix="case-", dir=scratch.scratch_folder())
+  scratch_folder = scratch.scratch_folder()
+  files.remove_leftovers(scratch_folder)  # Of runs that were killed.
+  folder = files.temporary_name(scratch_folder / "case")
+  folder.mkdir()
   try:
     for side in sides:
-      log = logs / f"{row.name}.{side.name.replace(' ', '_')}.log"
-      workers.append(Worker(row, side, shape, log, folder))
+      log = logs / f"{case_name(row, shape)}.{name_part(side.name)}.log"
+      workers.append(Worker(row, side, shape, log, str(folder)))
     for worker in workers:
       worker.ready = worker.next_answer().get("ready", 0.0)
     for worker in workers:
@@ -158,10 +166,11 @@ def _warm_up(worker: Worker) -> None:
     return
   if worker.first > LONG:  # Long work is large work, which all cores share.
     return
-  all_cores = worker.threads
-  seconds = {all_cores: worker.run_round().get("seconds", float("inf"))}
-  worker.threads = 1
-  seconds[1] = worker.run_round().get("seconds", float("inf"))
+  seconds = {worker.threads: worker.run_round().get("seconds", float("inf"))}
+  for threads in sorted({max(1, worker.threads // 2), 1}):
+    worker.threads = threads
+    worker.run_round()  # torch.compile compiles anew for another number of threads.
+    seconds[threads] = worker.run_round().get("seconds", float("inf"))
   worker.threads = min(seconds, key=lambda threads: seconds[threads])
 
 

@@ -12,11 +12,12 @@ grows with the frames is their merged tokens and the KV cache, which are printed
 import argparse
 import json
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+
+from filax import processes
 
 QUESTION = "What shape is on red?"
 FPS = 10
@@ -44,7 +45,8 @@ def main() -> None:
         "--one",
         folder,
       ]
-      print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
+      done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+      print(done.stdout, end="")
 
 
 def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
@@ -77,7 +79,7 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
 
 def peak() -> float:
   """The peak memory of this process in MiB."""
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  return processes.peak_memory() / 2**20
 
 
 def tiny_session(frames: int, dropout: str):

@@ -9,6 +9,8 @@ import platform
 import subprocess
 from typing import Any
 
+from filax import host_limits
+
 PACKAGES = (
   "filax",
   "jax",
@@ -35,17 +37,12 @@ def describe_machine() -> dict[str, Any]:
     date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     commit=commit(),
     processor=processor_name(),
-    cores=usable_cores(),
-    memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    cores=host_limits.usable_cpus(),
+    memory_gib=round(host_limits.usable_memory() / 2**30, 1),
     system=f"{platform.system()} {platform.release()}",
     python=platform.python_version(),
     packages=package_versions(),
   )
-
-
-def usable_cores() -> int:
-  """The cores that this process may use."""
-  return len(os.sched_getaffinity(0))
 
 
 def package_versions() -> dict[str, str]:
@@ -88,10 +85,15 @@ def _git(root: pathlib.Path, *words: str) -> str:
 
 
 def busy_seconds() -> float:
-  """CPU seconds of all processes since the machine started."""
+  """CPU seconds of all processes on the usable cores."""
   path = pathlib.Path("/proc/stat")
   if not path.exists():
     return 0.0
-  total, *_ = path.read_text().splitlines()
-  user, nice, system, _, _, interrupts, soft = (int(word) for word in total.split()[1:8])
-  return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
+  names = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+  ticks = 0
+  for line in path.read_text().splitlines():
+    name, *words = line.split()
+    if name in names:
+      user, nice, system, _, _, interrupts, soft = map(int, words[:7])
+      ticks += user + nice + system + interrupts + soft
+  return ticks / os.sysconf("SC_CLK_TCK")

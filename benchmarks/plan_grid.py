@@ -139,8 +139,9 @@ def write_page(plans: Plans) -> None:
 def run_entry(entry: Entry) -> dict[str, Any]:
   """The plan of an entry, or the error of its command."""
   process = subprocess.run(entry.command, capture_output=True, text=True, check=False)
-  if process.returncode > 1:
-    return dict(error=process.stderr.strip().splitlines()[-1])
+  if process.returncode not in (0, 1):  # Such as -9, where memory ran out.
+    lines = process.stderr.strip().splitlines()
+    return dict(error=lines[-1] if lines else f"ended with code {process.returncode}")
   return json.loads(process.stdout)
 
 

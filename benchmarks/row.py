@@ -64,8 +64,13 @@ def case_name(row: BenchmarkRow, shape: Shape) -> str:
   """The name of a case's file, without extension."""
   words = [row.name]
   for key, value in shape.items():
-    words.append(re.sub(r"[^\w-]+", "_", f"{key}-{value}"))
+    words.append(name_part(f"{key}-{value}"))
   return ".".join(words)
+
+
+def name_part(text: str) -> str:
+  """A text as a part of a file's name."""
+  return re.sub(r"[^\w-]+", "_", text)
 
 
 def all_rows() -> dict[str, BenchmarkRow]:

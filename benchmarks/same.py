@@ -41,6 +41,7 @@ from benchmarks.same_record import Recorder
 
 CONDITIONS = "conditions.json"
 PARTS = ("losses", "hlo", "stablehlo", "exports", "resume")
+WRITTEN = dict(losses=("losses", "hlo", "corpus"), exports=("exports", "code"))  # Part -> facts.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,9 +89,12 @@ def record(options: argparse.Namespace) -> int:
   checkout = Checkout(options.checkout.resolve(), out / "logs", options.xla_flags)
   recorder = Recorder(checkout, store, (options.source or out).resolve())
   out.mkdir(parents=True, exist_ok=True)
+  conditions = json.dumps(conditions_of(checkout), indent=1)
+  (out / CONDITIONS).write_text(f"{conditions}\n")
   for part in parts_to_run(options.part):
     start = time.perf_counter()
-    store.forget(part)
+    for written in WRITTEN.get(part, (part,)):
+      store.forget(written)
     if part == "losses":
       recorder.train("hlo" in options.part)
     elif part == "stablehlo":
@@ -100,8 +104,6 @@ def record(options: argparse.Namespace) -> int:
     else:
       recorder.resume()
     print(f"{part}: {time.perf_counter() - start:.0f} s", flush=True)
-  conditions = json.dumps(conditions_of(checkout), indent=1)
-  (out / CONDITIONS).write_text(f"{conditions}\n")
   return 0
 
 

@@ -33,13 +33,12 @@ def results_page(machine: Mapping[str, Any], cases: Sequence[Case]) -> str:
 
 def machine_lines(machine: Mapping[str, Any], cases: Sequence[Case]) -> str:
   """Hardware, versions and load in words."""
-  packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
   loads = [load for case in cases for load in case["load"]]
   commits = sorted({case["commit"] for case in cases})
   lines = [
     f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
     f"{machine['system']}, Python {machine['python']}.",
-    f"{packages}.",
+    f"{package_words(machine, cases)}.",
   ]
   if loads:
     lines.append(
@@ -47,6 +46,15 @@ def machine_lines(machine: Mapping[str, Any], cases: Sequence[Case]) -> str:
       f"to {max(loads):.1f}."
     )
   return "\n".join(lines)
+
+
+def package_words(machine: Mapping[str, Any], cases: Sequence[Case]) -> str:
+  """The versions of packages; several where cases were run with several."""
+  versions: dict[str, set[str]] = {}
+  for case in cases:
+    for name, version in case.get("packages", machine["packages"]).items():
+      versions.setdefault(name, set()).add(version)
+  return ", ".join(f"{name} {' and '.join(sorted(found))}" for name, found in versions.items())
 
 
 def rate_table(cases: Sequence[Case]) -> str:

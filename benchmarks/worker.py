@@ -20,6 +20,7 @@ import time
 from typing import Any, TextIO
 
 from benchmarks.row import Repetition, all_rows
+from filax import processes
 
 SHORT = 0.25  # Work of less than so many seconds is repeated,
 REPEATED = 0.5  # for so many seconds.
@@ -80,8 +81,14 @@ def run_once(repetition: Repetition, threads: int | None) -> dict[str, float]:
   figures.setdefault("amount", 1)
   figures["repetitions"] = len(calls)
   figures["cpu_seconds"] = (cpu_seconds() - cpu_before) / len(calls)
-  figures["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  figures["peak_mib"] = peak_mib()
   return figures
+
+
+def peak_mib() -> float:
+  """The largest memory of this process or an ended child."""
+  children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+  return max(processes.peak_memory() / 2**20, children)
 
 
 def cpu_seconds() -> float:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognises processes of this host, and files that dead processes left."""
+"""Facts about processes of this host, such as which ones run."""
 
 import os
 import pathlib
 import re
 import socket
+import sys
 
 _LETTERS = {"stopped": "T", "zombie": "Z", "dead": "X"}  # States of psutil -> those of Linux.
 
@@ -63,6 +64,23 @@ def is_ending(pid: int) -> bool:
     return not pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
   except OSError:
     return False
+
+
+def peak_memory() -> int:
+  """The most bytes of memory that this process has used.
+
+  On Linux, getrusage would also count what the process had used that started this one.
+  """
+  try:
+    status = pathlib.Path("/proc/self/status").read_text(errors="replace")
+  except OSError:
+    status = ""
+  if most := re.search(r"^VmHWM:\s+([0-9]+) kB", status, re.MULTILINE):
+    return int(most[1]) * 1024
+  import resource  # Here: Windows has none.
+
+  unit = 1 if sys.platform == "darwin" else 1024
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _process_facts(pid: int) -> tuple[str, int] | None:

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import same, same_store
 from benchmarks.same_programs import is_train_step, normal_hlo, normal_stablehlo
-from benchmarks.same_record import file_digests, log_records, without_seconds
+from benchmarks.same_record import Recorder, file_digests, log_records, without_seconds
 
 HLO = """HloModule jit_step, is_scheduled=true, input_output_alias={ {0}: (0, {}, may-alias) }
 
@@ -168,6 +168,14 @@ def test_recordings_without_a_common_part_are_refused(recordings):
   recordings[1].forget("hlo")
   with pytest.raises(ValueError, match="share no recorded part"):
     compared(recordings)
+
+
+def test_a_new_recording_keeps_no_programs_of_an_earlier_one(recordings, monkeypatch):
+  """They would be compared as if they were those of the new checkout."""
+  monkeypatch.setattr(Recorder, "train", lambda recorder, with_programs: None)
+  folder = recordings[0].folder
+  assert same.main(["record", ".", str(folder), "--part", "losses"]) == 0
+  assert list(recordings[0].digests()) == ["code/toy"]
 
 
 def test_unknown_part_is_refused(tmp_path, capsys):

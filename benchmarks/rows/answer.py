@@ -61,6 +61,8 @@ def _filax(frames: int) -> Repetition:
     talk = session.conversation(video)
     answer = talk.ask(QUESTION, max_new_tokens=TOKENS)
     seconds = time.perf_counter() - start
+    if answer.tokens != TOKENS:
+      raise RuntimeError(f"The answer has {answer.tokens} tokens; that of the peer has {TOKENS}.")
     phases = dict(
       video_s=talk.seconds["read"] + talk.seconds["encode"],
       prefill_s=answer.seconds["prefill"],

@@ -4,8 +4,8 @@
   filax study fila_table5 --workdir runs/studies
   filax study fila_table5:7b,root=data,init=runs --workdir runs/table5
 
-The models are trained on 32 evenly spaced frames without merging (section 3.4 of the paper: the
-simplest sampling). All runs take the same number of steps.
+The models are trained on 32 evenly spaced frames without merging, the small ones on 8 (section 3.4
+of the paper: the simplest sampling). All runs take the same number of steps.
 
 In the small world the base data are questions about brief videos of two or three scenes. The
 synthetic data are scene-by-scene captions of long videos that were joined from clips, in the same

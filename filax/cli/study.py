@@ -25,7 +25,7 @@ cells have in common are trained once.
                         config, commit. It is run again only if its config has changed since. For
                         studies of configs/studies/ the files are in docs/evidence/cells/STUDY of
                         the checkout, so that they can be committed; for others in D/cells. --cells
-                        names another folder.
+                        names another folder, such as an empty one to run a study again.
   Several processes     may work in one D: each takes cells that no other process works on.
   Several machines      without a common folder: --shard 0/4 … 3/4 divides the cells. Copy their
                         files into one folder afterwards, and call the command with --report.

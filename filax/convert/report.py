@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 import json
 from pathlib import Path
 import platform
-import resource
 import sys
 import time
 from typing import Any
 
 import numpy as np
 
+from filax import processes
 from filax.convert import torch_files
 
 REPORT_FILE = "conversion_report.json"
@@ -53,8 +53,6 @@ class ConversionReport:
 
   def contents(self) -> dict[str, Any]:
     """The contents of the report file."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 if platform.system() == "Darwin" else 1024
     counts = dict(
       consumed=len(self._tensors),
       unused_by_design=len(self._unused),
@@ -66,7 +64,7 @@ class ConversionReport:
       **self.facts,
       "counts": counts,
       "seconds": round(time.perf_counter() - self._start, 2),
-      "peak_memory_bytes": peak * unit,
+      "peak_memory_bytes": processes.peak_memory(),
       "versions": _versions(),
       "unused": self._unused,
       "tensors": self._tensors,

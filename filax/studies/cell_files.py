@@ -40,7 +40,7 @@ class CellResult:
   cell: str
   seed: int
   hash: str  # Hash of everything that the cell depends on (study_hash.cell_hash).
-  commit: str
+  commit: str  # Of the code that asked, and after a comma others that trained.
   seconds: float
   device: str
   scores: Mapping[str, float]  # Set of questions -> mean score.
@@ -84,14 +84,12 @@ class CellFolder:
     return path
 
   def write_cell_questions(self, questions: Sequence[CellQuestion]) -> str:
-    """Writes a file of questions unless it exists; returns its hash."""
+    """Writes, or repairs, a file of questions; returns its hash."""
     rows = []
     for question in questions:
       rows.append([question.id, question.media, dict(question.groups)])
     digest = digest_of(rows)[:_HASH_DIGITS]
-    path = self._questions_path(digest)
-    if not path.exists():
-      _write_json(path, rows)
+    _write_json(self._questions_path(digest), rows)
     return digest
 
   def read_cell_questions(self, digest: str) -> list[CellQuestion]:

@@ -95,6 +95,7 @@ def report_values(numbers: StudyNumbers) -> dict[str, Any]:
     seeds=numbers.seeds,
     missing=numbers.missing,
     outdated=list(numbers.outdated),
+    unlike=numbers.unlike,
     table=table,
     contrasts=contrasts,
     seconds=seconds,
@@ -117,7 +118,9 @@ def _mean_values(mean: CrossedMean | None) -> dict[str, Any]:
 
 def commits(numbers: StudyNumbers) -> list[str]:
   """The commits that made the cells."""
-  names = {result.commit for result in _all_results(numbers)}
+  names = set()
+  for result in _all_results(numbers):
+    names.update(result.commit.split(", "))
   return sorted(names)
 
 
@@ -236,10 +239,20 @@ def facts_lines(numbers: StudyNumbers) -> list[str]:
   if asked:
     lines.append(f"Up to {asked} questions a column, {seeds_text(numbers)}.")
   if names := commits(numbers):
-    lines.append(f"Code: {', '.join(names) or 'of no commit'}.")
+    lines.append(f"Code: {', '.join(name or 'of no commit' for name in names)}.")
     lines.append(f"Device: {', '.join(devices(numbers))}.")
   if numbers.missing:
     lines.append(f"Not run, or not with all seeds: {', '.join(numbers.missing)}.")
+  if numbers.unlike:
+    lines.append(
+      f"Asked other questions than most cells: {', '.join(numbers.unlike)}. A claim compares only "
+      "what both of its cells were asked."
+    )
+  if numbers.empty_columns:
+    lines.append(
+      f"Without any question: {', '.join(numbers.empty_columns)}. Check field and pattern of the "
+      "column."
+    )
   if numbers.outdated:
     lines.append(f"Of another config, and not counted: {', '.join(numbers.outdated)}.")
   return lines
@@ -250,9 +263,9 @@ def seeds_text(numbers: StudyNumbers) -> str:
   if not any(cell.run for cell in numbers.design.cells.values()):
     return "one checkpoint"
   finished = numbers.finished_seeds
-  if finished >= numbers.seeds:
-    return f"{numbers.seeds} seeds"
-  text = f"{finished} of {numbers.seeds} seeds"
+  text = f"{numbers.seeds} seed{'s' * (numbers.seeds > 1)}"
+  if finished < numbers.seeds:
+    text = f"{finished} of {text}"
   return text if finished > 1 else f"{text}; one seed decides nothing"
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The numbers of a study: means of its cells, and verdicts on its contrasts."""
 
+import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
@@ -65,6 +66,28 @@ class StudyNumbers:
   def finished_seeds(self) -> int:
     """The number of seeds with a result of any cell."""
     return len({result.seed for results in self.cells.values() for result in results})
+
+  @property
+  def unlike(self) -> list[str]:
+    """Cells whose questions are not those of most cells."""
+    results = list(itertools.chain.from_iterable(self.cells.values()))
+    names = []
+    for questions in self.design.questions:
+      digests = [result.questions.get(questions) for result in results]
+      usual = collections.Counter(digests).most_common(1)
+      for result, digest in zip(results, digests, strict=True):
+        if digest != usual[0][0]:
+          count = len(result.verdicts.get(questions, ()))
+          names.append(f"{result.cell}.seed{result.seed} ({count} of {questions})")
+    return names
+
+  @property
+  def empty_columns(self) -> list[str]:
+    """Columns without any question, although a cell has run."""
+    if not any(self.cells.values()):
+      return []
+    filled = {entry.column for entry in self.entries if entry.mean is not None}
+    return [name for name in self.design.columns if name not in filled]
 
   @property
   def missing(self) -> list[str]:
@@ -156,7 +179,8 @@ def _judge(
 ) -> ContrastVerdict:
   """The verdict on a claim, paired by seed and question.
 
-  One seed of a trained model decides nothing, since another seed may give another order.
+  One seed of a trained model decides nothing, and would see no difference, since another seed may
+  give another order.
   """
   column = design.columns[contrast.column]
   pairs = []
@@ -166,14 +190,14 @@ def _judge(
   published = _published_difference(design, contrast)
   if difference is None:
     return ContrastVerdict(contrast, NOT_RUN, None, None, published)
+  is_trained = design.cells[contrast.higher].run or design.cells[contrast.lower].run
+  if difference.seeds == 1 and is_trained:
+    return ContrastVerdict(contrast, UNDECIDED, difference, None, published)
   smallest = None
   if difference.has_interval:
     one_answer = 1 / (difference.seeds * difference.questions)
     smallest = max(difference.smallest_difference, one_answer)
-  verdict = verdict_on(difference)
-  if difference.seeds == 1 and design.cells[contrast.higher].run:
-    verdict = UNDECIDED
-  return ContrastVerdict(contrast, verdict, difference, smallest, published)
+  return ContrastVerdict(contrast, verdict_on(difference), difference, smallest, published)
 
 
 def paired_by_seed(

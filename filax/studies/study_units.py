@@ -12,6 +12,7 @@ import copy
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import subprocess
 import time
@@ -39,6 +40,21 @@ class StudyStopped(Exception):
   """A signal stopped a training run; the same command continues."""
 
 
+def source_commit(file: str = __file__) -> str:
+  """The commit of a file's checkout; "" without one.
+
+  A + follows it if files differ from the commit.
+  """
+  git = ["git", "-C", os.path.dirname(file)]
+  describe = ["describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+  run = functools.partial(subprocess.run, capture_output=True, text=True, check=True, timeout=20)
+  try:
+    run([*git, "ls-files", "--error-unmatch", file])  # An environment may lie in another checkout.
+    return run([*git, *describe]).stdout.strip()
+  except (OSError, subprocess.SubprocessError):
+    return ""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class StudyPlace:
   """Where a study works and keeps its cells."""
@@ -46,6 +62,7 @@ class StudyPlace:
   design: StudyDesign
   workdir: pathlib.Path
   cells: CellFolder
+  commit: str = dataclasses.field(default_factory=source_commit)  # Of the code that was loaded.
 
   @functools.cached_property
   def data(self) -> pathlib.Path:
@@ -139,7 +156,7 @@ class DataUnit:
       write_world(folder, read_recipe(recipe))
     else:
       raise ValueError(f"The study's data.kind={kind!r} is unknown. Set it to toy, world or ''.")
-    _mark_done(folder, time.perf_counter() - start)
+    _mark_done(folder, time.perf_counter() - start, self.place.commit)
     return str(folder)
 
 
@@ -209,7 +226,7 @@ class TrainUnit:
       summary = run_training(self.config(), self.folder, signals=signals)
     if summary["stopped"]:
       raise StudyStopped
-    _mark_done(self.folder, time.perf_counter() - start)
+    _mark_done(self.folder, time.perf_counter() - start, self.place.commit)
     return f"{summary['steps']} steps, {summary['frames_per_second']:,.0f} frames/s"
 
 
@@ -270,7 +287,7 @@ class CellUnit:
       cell=self.cell.name,
       seed=self.seed,
       hash=self.hash,
-      commit=source_commit(),
+      commit=self.commits(),
       seconds=round(time.perf_counter() - start, 1),
       device=jax.devices()[0].device_kind,
       scores=scores,
@@ -279,6 +296,13 @@ class CellUnit:
     )
     self.place.cells.write_cell(result)
     return ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+
+  def commits(self) -> str:
+    """The commit of the code that asks, and others that trained."""
+    names = [self.place.commit]
+    for run in self.place.design.chain(self.cell.run):
+      names.append(_done_facts(self.place.run_folder(run.name, self.seed)).get("commit", ""))
+    return ", ".join(filter(None, dict.fromkeys(names)))
 
   def _ask(self, model: LoadedModel, questions: QuestionSet) -> dict[str, Any]:
     """The result of a set of questions."""
@@ -331,29 +355,20 @@ def asked_questions(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> l
   return questions
 
 
-def source_commit() -> str:
-  """The commit of the checkout; "" outside one.
-
-  A + follows it if files differ from the commit.
-  """
-  folder = pathlib.Path(__file__).parent
-  command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"]
-  command += ["--exclude=*"]
-  try:
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-  except (OSError, subprocess.SubprocessError):
-    return ""
-  return done.stdout.strip()
-
-
 def done_seconds(folder: pathlib.Path) -> float | None:
   """The seconds of the unit of a folder; None if not done."""
+  return _done_facts(folder).get("seconds")
+
+
+def _done_facts(folder: pathlib.Path) -> dict[str, Any]:
+  """Seconds and commit of a finished unit; empty if not done."""
   try:
-    return float(json.loads((folder / _DONE).read_bytes())["seconds"])
-  except (OSError, ValueError, LookupError, TypeError):
-    return None
+    return json.loads((folder / _DONE).read_bytes())
+  except (OSError, ValueError):
+    return {}
 
 
-def _mark_done(folder: pathlib.Path, seconds: float) -> None:
+def _mark_done(folder: pathlib.Path, seconds: float, commit: str) -> None:
+  facts = dict(seconds=round(seconds, 1), commit=commit)
   with files.write_atomically(folder / _DONE) as file:
-    file.write(json.dumps(dict(seconds=round(seconds, 1))).encode() + b"\n")
+    file.write(json.dumps(facts).encode() + b"\n")

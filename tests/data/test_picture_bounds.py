@@ -145,11 +145,12 @@ def test_bombs_are_refused(name, tmp_path):
 
 
 MEASURE = """
-import resource, sys
+import sys
 from data_pipelines.media import pictures
+from filax import processes
 
 def peak():
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+  return processes.peak_memory() >> 20
 
 before = peak()
 for path in sys.argv[1:]:

@@ -6,7 +6,6 @@ reading it raises, hangs (SIGALRM ends the process) or takes too much memory.
 """
 
 import pathlib
-import resource
 import signal
 import sys
 import time
@@ -15,6 +14,8 @@ import warnings
 from fuzz import plan_caches, targets
 from fuzz.mutations import mutated
 import numpy as np
+
+from filax import processes
 
 TARGETS = dict(
   pictures=targets.Pictures,
@@ -26,11 +27,6 @@ TARGETS = dict(
 )
 HANG_SECONDS = 60.0  # Of one input: its limits are 5 s for opening and for decoding.
 MEMORY = 400 << 20  # Bytes that inputs may add: 256 MB for a picture, and FFmpeg's frames.
-
-
-def peak() -> int:
-  """Bytes that this process has used at most."""
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(name: str, seed: int, seconds: float, folder: pathlib.Path):
@@ -52,8 +48,9 @@ def main(name: str, seed: int, seconds: float, folder: pathlib.Path):
     signal.setitimer(signal.ITIMER_REAL, 0)
     count += 1
     if count == 1:
-      limit += peak()  # The first input loads libraries.
-    assert peak() <= limit, f"{path} takes {(peak() - limit + MEMORY) >> 20} MB"
+      limit += processes.peak_memory()  # The first input loads libraries.
+    peak = processes.peak_memory()
+    assert peak <= limit, f"{path} takes {(peak - limit + MEMORY) >> 20} MB"
   path.unlink(missing_ok=True)
   print(f"{name}: {count} inputs, seed {seed}, nothing found")
 

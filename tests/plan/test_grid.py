@@ -4,6 +4,7 @@
 import importlib
 import json
 import pathlib
+import subprocess
 
 import pytest
 
@@ -34,6 +35,14 @@ def test_a_stage_compiles_and_fits(entry):
   assert (largest["frames"], largest["images"], largest["positions"]) == config.data.rows[-1][:3]
   assert plan["batch"] == config.batch and plan["mesh"]["seq"] == config.mesh.seq
   assert config.optim.accumulate == config.model.llm.remat == config.model.encoder.remat == "auto"
+
+
+def test_a_plan_that_is_killed_is_an_entry_with_an_error(monkeypatch):
+  """So the other entries are still planned."""
+  killed = subprocess.CompletedProcess((), -9, "", "")
+  monkeypatch.setattr(plan_grid.subprocess, "run", lambda *_, **__: killed)
+  plan = plan_grid.run_entry(plan_entries.LONG_CONTEXTS[0])
+  assert plan == dict(error="ended with code -9")
 
 
 def test_no_compiled_step_is_larger_than_its_estimate_with_the_margin():

@@ -3,6 +3,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,8 @@ import textwrap
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import harness, row, worker
+from benchmarks import harness, machine, row, worker
+from benchmarks.rows import checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -70,10 +72,87 @@ def test_a_finished_row_is_not_run_again(tmp_path, capfd):
   assert json.loads((tmp_path / "results.json").read_text())["cases"] == [case]
 
 
-def test_a_side_that_fails_is_reported_and_loses_nothing(tmp_path):
+def test_a_side_that_fails_is_reported_and_asked_no_more(tmp_path, monkeypatch):
+  """Its work would disturb the other sides."""
+  requests = []
+  send = harness.Worker.send
+
+  def note_request(worker, request):
+    requests.append(request)
+    send(worker, request)
+
+  monkeypatch.setattr(harness.Worker, "send", note_request)
   entry = row.all_rows()["start_import"]
-  record = harness.run_case(entry, dict(wrong=1), entry.sides[:1], 1, 60.0, tmp_path)
+  record = harness.run_case(entry, dict(wrong=1), entry.sides[:1], 2, 60.0, tmp_path)
   assert "unexpected keyword argument 'wrong'" in record["sides"]["filax"]["error"]
+  assert len(requests) == 1
+
+
+def test_a_case_whose_sides_all_fail_is_listed_and_run_again(tmp_path, monkeypatch):
+  budgets = []
+
+  def fail(entry, shape, sides, repeats, budget, logs):
+    del entry, shape, sides, repeats, logs
+    budgets.append(budget)
+    return dict(load=[0.0, 0.0], sides=dict(filax=dict(samples=[], error="a full disk")))
+
+  monkeypatch.setattr(harness, "run_case", fail)
+  argv = ["--rows", "start_import", "--out", str(tmp_path)]
+  command.main(argv)
+  assert "filax failed: a full disk (start_import" in (tmp_path / "results.md").read_text()
+  command.main([*argv, "--repeats", "7"])
+  assert budgets == [60.0, float("inf")]  # Seven repeats that were asked for are run.
+
+
+class SlowAtFirst:
+  """A side that is slow in its first repetition with any number of threads."""
+
+  def __init__(self, seconds):
+    self.threads = max(seconds)
+    self.first = 0.0
+    self._seconds = seconds
+    self._seen = set()
+
+  def run_round(self):
+    is_new = self.threads not in self._seen
+    self._seen.add(self.threads)
+    return dict(seconds=9.0 if is_new else self._seconds[self.threads])
+
+
+@pytest.mark.parametrize(
+  ("seconds", "best"),
+  [({2: 1.0, 1: 0.5}, 1), ({2: 0.5, 1: 1.0}, 2), ({8: 1.0, 4: 0.5, 1: 0.7}, 4), ({1: 1.0}, 1)],
+)
+def test_the_first_repetition_counts_for_no_number_of_threads(seconds, best):
+  """In it, torch.compile compiles for this number."""
+  side = SlowAtFirst(seconds)
+  harness._warm_up(side)
+  assert side.threads == best
+
+
+def test_the_peak_is_that_of_the_process_that_worked():
+  more = int(worker.peak_mib()) + 50
+  subprocess.run([sys.executable, "-c", f"b'x' * {more * 2**20}"], check=True)
+  assert worker.peak_mib() > more
+
+
+def test_busy_seconds_are_those_of_the_usable_cores(monkeypatch):
+  cores = os.sched_getaffinity(0)
+  whole = machine.busy_seconds()
+  total = 0.0
+  for core in cores:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _, core=core: {core})
+    total += machine.busy_seconds()
+  assert total == pytest.approx(whole, abs=5)
+
+
+def test_all_bytes_of_a_checkpoint_are_random(monkeypatch):
+  """Zeros would be compressed, and those of the peer are random."""
+  monkeypatch.setattr(checkpoints, "LEAF", 16)
+  state = checkpoints._state(1)
+  for tree in (state.params, *state.opt):
+    for leaf in tree.values():
+      assert len(set(leaf.tolist())) == 16
 
 
 BLOCKED = """
@@ -114,6 +193,4 @@ def test_the_gpu_benchmark_runs_tiny_sizes_on_a_cpu(tmp_path):
 
 
 def _environment():
-  import os
-
   return os.environ | {"PYTHON": sys.executable}

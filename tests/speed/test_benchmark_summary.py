@@ -68,6 +68,13 @@ def test_a_skipped_side_is_listed_with_the_command_that_installs_it():
   assert "pip install faiss-cpu" in page
 
 
+def test_versions_are_those_of_the_cases():
+  """A folder may hold cases from before an update of a peer."""
+  machine = dict(processor="x", cores=2, memory_gib=1, system="y", python="3", packages={})
+  cases = [a_case() | dict(packages=dict(torch=version)) for version in ("2.11", "2.12")]
+  assert "torch 2.11 and 2.12." in table.machine_lines(machine, cases)
+
+
 @pytest.mark.parametrize(
   ("value", "text"), [(1234.5, "1,234"), (12.34, "12.3"), (0.01234, "0.0123"), (0, "0")]
 )

@@ -58,13 +58,18 @@ def test_intervals_cover_the_truth(of_seed, of_video):
   assert 0.92 <= covered / draws <= 0.995
 
 
-def test_the_smallest_difference_is_seen_with_its_power():
-  values = np.random.default_rng(4).normal(size=(1, 50))
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_smallest_difference_is_seen_with_its_power(seeds):
+  """Also with three seeds that alone vary, which give two degrees of freedom."""
+  values = np.random.default_rng(4).normal(size=(seeds, 50))
+  if seeds > 1:
+    values[:] = values[:, :1]
   mean = crossed_mean(values, np.arange(50))
+  assert mean.freedom == (49 if seeds == 1 else 2)
   bound = scipy.stats.t.isf((1 - LEVEL) / 2, mean.freedom)
   shift = mean.smallest_difference / mean.error
   power = scipy.stats.nct.sf(bound, mean.freedom, shift)
-  assert power == pytest.approx(POWER, abs=0.01)
+  assert power == pytest.approx(POWER, abs=1e-5)
 
 
 def test_scores_without_any_spread_have_no_width():

@@ -87,6 +87,17 @@ def test_a_damaged_cell_is_named(folder):
     folder.read_cell("a", 0)
 
 
+def test_a_damaged_file_of_questions_is_written_anew(folder):
+  """As its error says: the cell is deleted, and the same command asks again."""
+  result = write(folder, "a", 0, [1, 0])
+  (path,) = folder.folder.glob("questions.*.json")
+  path.write_text("<<<<<<< HEAD")
+  with pytest.raises(ValueError, match="Delete the cells beside it"):
+    folder.read_cell_questions(result.questions["q"])
+  write(folder, "a", 0, [1, 0])
+  assert len(folder.read_cell_questions(result.questions["q"])) == 2
+
+
 def test_verdicts_follow_the_interval(folder):
   """a beats b by 0.3 on all; on short ones alone a is better too, so the claim b > a fails."""
   rng = np.random.default_rng(0)
@@ -152,9 +163,46 @@ def test_a_smallest_difference_of_more_than_100_points_is_written_in_points(fold
 def test_equal_answers_are_undecided(folder):
   design = read_design(config())
   for cell in ("a", "b"):
-    write(folder, cell, 0, [1, 0, 1, 1] * 2)
-  verdict = numbers_of(folder, design, seeds=1).verdicts[0]
-  assert (verdict.verdict, verdict.smallest) == ("undecided", 1 / 8)
+    for seed in range(2):
+      write(folder, cell, seed, [1, 0, 1, 1] * 2)
+  verdict = numbers_of(folder, design).verdicts[0]
+  assert (verdict.verdict, verdict.smallest) == ("undecided", 1 / 16)
+
+
+def test_a_trained_model_beside_a_checkpoint_decides_nothing(folder):
+  """They share one seed, and another seed of the trained one may give another order."""
+  cells = (("a", dict(checkpoint="x")), ("b", dict(run="r")))
+  design = read_design(config(cells=cells))
+  write(folder, "a", 0, [1] * 40)
+  write(folder, "b", 0, [1, 0, 0, 0] * 10)
+  verdict = numbers_of(folder, design).verdicts[0]
+  assert verdict.difference.low > 0
+  assert (verdict.verdict, verdict.smallest) == ("undecided", None)
+
+
+def test_one_seed_is_written_as_such(folder):
+  write(folder, "a", 0, [1, 0])
+  numbers = numbers_of(folder, read_design(config()), seeds=1)
+  assert study_report.seeds_text(numbers) == "1 seed; one seed decides nothing"
+
+
+def test_a_cell_that_was_asked_less_is_named(folder):
+  """Videos that could not be read are left out of its questions."""
+  design = read_design(config())
+  for cell in ("a", "b"):
+    write(folder, cell, 0, [1, 0, 1, 1])
+  write(folder, "b", 1, [1, 0])
+  text = study_report.markdown(numbers_of(folder, design))
+  assert "Asked other questions than most cells: b.seed1 (2 of q)." in text
+
+
+def test_a_column_without_questions_is_named(folder):
+  columns = (("all", dict(questions="q")), ("short", dict(questions="q", field="kind")))
+  columns[1][1]["pattern"] = "shrot"
+  design = read_design(config(columns=columns))
+  assert "Without any question" not in study_report.markdown(numbers_of(folder, design))
+  write(folder, "a", 0, [1, 0])
+  assert "Without any question: short." in study_report.markdown(numbers_of(folder, design))
 
 
 def test_one_video_has_no_interval_and_no_verdict(folder, tmp_path):

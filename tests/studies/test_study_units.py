@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The order of work of a study: shards, leases between processes, failures, estimates."""
 
+import json
+import subprocess
 import threading
 import types
 
@@ -12,7 +14,7 @@ from filax.studies.cell_files import CellFolder
 from filax.studies.design import read_design
 from filax.studies.study_run import StudyUnits, plan_units, run_units
 from filax.studies.study_time import time_text
-from filax.studies.study_units import StudyPlace
+from filax.studies.study_units import StudyPlace, source_commit
 
 
 def config():
@@ -132,6 +134,34 @@ def test_the_first_estimate_is_the_guess(place):
   said = []
   run_units(place, StudyUnits([FakeCell("x.seed0"), FakeCell("y.seed0")], []), said.append)
   assert said[0] == "x.seed0 ... (2 to go, about 8 s)"
+
+
+def test_a_cell_names_the_commits_that_trained_it(place):
+  """A workdir may hold runs that were trained before the code has changed."""
+  cell = plan_units(place, 1).cells[0]
+  for run, commit in (("first", "older"), ("a", place.commit)):
+    folder = place.run_folder(run, 0)
+    folder.mkdir(parents=True)
+    facts = dict(seconds=1.0, commit=commit)
+    (folder / "study_done.json").write_text(json.dumps(facts))
+  assert cell.commits() == f"{place.commit}, older"
+  (folder / "study_done.json").write_text('{"seconds": 1.0}')  # Of a FiLax before.
+  assert cell.commits() == f"{place.commit}, older"
+
+
+def test_a_commit_is_that_of_the_code_not_of_a_checkout_around_it(tmp_path):
+  """An environment often lies in the checkout of another project."""
+  ours, theirs = tmp_path / "ours.py", tmp_path / ".venv/theirs.py"
+  theirs.parent.mkdir()
+  for path in (ours, theirs):
+    path.write_text("")
+  git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+  for words in (["init", "-q"], ["add", "ours.py"], ["commit", "-qm", "First"]):
+    subprocess.run([*git, *words], check=True)
+  assert len(source_commit(str(ours))) == 12
+  assert source_commit(str(theirs)) == ""
+  ours.write_text("changed")
+  assert source_commit(str(ours)).endswith("+")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(42.4, "42 s"), (400, "7 min"), (7500, "2 h 5 min")])
