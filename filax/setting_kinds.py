@@ -39,6 +39,23 @@ def check_value(knob: str, value: Any, setting: Setting) -> None:
     raise ValueError(f"{knob}={_short(value)} {problem}. Set it to {setting.words}.")
 
 
+def check_encoding(knob: str, value: Any) -> None:
+  """Raises ValueError naming the knob for a text that is not UTF-8.
+
+  Names of files may be such texts.
+  """
+  if isinstance(value, tuple | list):
+    for part in value:
+      check_encoding(knob, part)
+  elif isinstance(value, str | os.PathLike):
+    try:
+      os.fspath(value).encode()
+    except UnicodeEncodeError as error:
+      raise ValueError(
+        f"{knob}={_short(value)} cannot be used: it is not UTF-8. Rename the file or folder."
+      ) from error
+
+
 def whole_number(low: int, high: int | None = None, also: Sequence[int | str] = ()) -> Setting:
   """A whole number from `low` to `high`, or one of `also`.
 

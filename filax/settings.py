@@ -40,6 +40,7 @@ def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
   """
   user_components = tuple(_user_components(config))
   for name, value in leaves(config):
+    setting_kinds.check_encoding(f"{path}.{name}", value)
     if name.startswith(user_components):
       continue
     if name in _GROUPS:

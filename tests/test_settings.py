@@ -236,6 +236,8 @@ def test_arguments_of_an_own_component_are_its_own():
   [
     ("--config.seed=-1", "config.seed=-1"),
     ("--config.epochs=nan", "config.epochs=nan"),
+    ("--config.data.root=videos\udcff", "config.data.root='videos\\udcff' cannot be used: it"),
+    ('--config.data.train=(("\udcff.json","all"),)', "it is not UTF-8"),
     ("--config.data.workers=-1", "config.data.workers=-1"),
     ("--config.data.resize=stretch", "config.data.resize='stretch' is unknown"),
     ("--config.data.rows=(96,0,8192,1)", "config.data.rows="),
