@@ -70,12 +70,12 @@ def enable() -> None:
     return
   if settings["jax_compilation_cache_dir"] is not None:
     return
-  folder = programs_folder()
   try:
+    folder = programs_folder()
     user_cache.make_private(folder.parent)
     user_cache.make_private(folder)
   except OSError as error:
-    _report_refusal(folder, error)
+    _report_refusal(error)
     return
   jax.config.update("jax_compilation_cache_dir", str(folder))
   is_default = settings["jax_persistent_cache_min_compile_time_secs"] == _JAX_MIN_SECONDS
@@ -123,11 +123,12 @@ def _is_switched_on() -> bool:
   raise ValueError(f"{SWITCH}={value!r} cannot be used. Set it to on or off.")
 
 
-def _report_refusal(folder: Path, error: OSError) -> None:
-  reason = error.strerror or str(error)
+def _report_refusal(error: OSError) -> None:
+  reason = str(error)
+  if error.strerror:  # The system's, not a sentence of ours.
+    reason = f"{error.filename}: {error.strerror}. Set {user_cache.KNOB} to another folder."
   print(
-    f"Compiled programs are not kept in {folder.parent}: {reason.rstrip('.')}. Set "
-    f"{user_cache.KNOB} to a folder that only you can write, or {SWITCH}=off.",
+    f"Compiled programs are not kept: {reason} {SWITCH}=off keeps none without this message.",
     file=sys.stderr,
     flush=True,
   )

@@ -12,6 +12,7 @@ import os
 import re
 from typing import Any
 
+LARGEST = 2**31 - 1  # Of whole numbers; arrays on devices hold no larger ones.
 _SCORE = re.compile(r"-?eval/[^/]+/.+")
 _STRATEGY = re.compile(r"all|(first|end|random):([0-9]+|[0-9]*\.?[0-9]+%)")
 
@@ -38,11 +39,32 @@ def check_value(knob: str, value: Any, setting: Setting) -> None:
     raise ValueError(f"{knob}={_short(value)} {problem}. Set it to {setting.words}.")
 
 
+def check_encoding(knob: str, value: Any) -> None:
+  """Raises ValueError naming the knob for a text that is not UTF-8.
+
+  Names of files may be such texts.
+  """
+  if isinstance(value, tuple | list):
+    for part in value:
+      check_encoding(knob, part)
+  elif isinstance(value, str | os.PathLike):
+    try:
+      os.fspath(value).encode()
+    except UnicodeEncodeError as error:
+      raise ValueError(
+        f"{knob}={_short(value)} cannot be used: it is not UTF-8. Rename the file or folder."
+      ) from error
+
+
 def whole_number(low: int, high: int | None = None, also: Sequence[int | str] = ()) -> Setting:
-  """A whole number from `low` to `high`, or one of `also`."""
-  words = f"a whole number of {low} or more"
+  """A whole number from `low` to `high`, or one of `also`.
+
+  high: LARGEST if it is None.
+  """
+  words = f"a whole number of {low} or more, below 2^31"
   if high is not None:
     words = f"a whole number from {low} to {high}"
+  most = LARGEST if high is None else high
   if also:
     words += f", or to {' or '.join(map(str, also))}"
 
@@ -51,7 +73,7 @@ def whole_number(low: int, high: int | None = None, also: Sequence[int | str] = 
       return not isinstance(value, bool)
     if not _is_number(value, numbers.Integral):
       return False
-    return value >= low and (high is None or value <= high)
+    return low <= value <= most
 
   return Setting(words, fits)
 

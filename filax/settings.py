@@ -28,6 +28,7 @@ from filax.setting_kinds import (
 
 LARGEST_SEED = 2**63 - 1  # That jax.random.key takes.
 _POSITIONS = 2**24  # float32, in which angles are computed, holds all whole numbers up to here.
+_MOST_OF_GROUP = 4096  # Frames; some mergers compute them one by one.
 _OF_COMPONENTS = ("model.", "infer.selector.")  # Their arguments are checked as they are built.
 
 
@@ -39,6 +40,7 @@ def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
   """
   user_components = tuple(_user_components(config))
   for name, value in leaves(config):
+    setting_kinds.check_encoding(f"{path}.{name}", value)
     if name.startswith(user_components):
       continue
     if name in _GROUPS:
@@ -82,7 +84,7 @@ RULES = rows_of(
 )
 SAMPLING = {
   "name": one_of("uniform", "dynamic_fps", "dense_sparse", "first"),
-  "frames": whole_number(0),
+  "frames": whole_number(0, _POSITIONS),
   "phase": one_of("ends", "middle", "random", "released"),
   "low": whole_number(1),
   "multiple": whole_number(1),
@@ -93,8 +95,8 @@ SAMPLING = {
 }
 SELECTOR = {
   "name": NAME,
-  "size": whole_number(1),
-  "scenes": whole_number(1),
+  "size": whole_number(1, _MOST_OF_GROUP),
+  "scenes": whole_number(1, _POSITIONS),
   "steps": whole_number(0),
   "history": one_of("similar", "dissimilar"),
   "seeds": one_of("farthest", "random", "kmeans++"),
@@ -158,7 +160,9 @@ TABLE: dict[str, Setting] = {
   "model.encode_chunk": whole_number(0),
   "model.dtype": TYPE,
   "model.param_dtype": TYPE,
-  "infer.lengths": rows_of("a tuple of whole numbers of 1 or more", whole_number(1).fits),
+  "infer.lengths": rows_of(
+    "a tuple of whole numbers of 1 or more, below 2^31", whole_number(1).fits
+  ),
   "infer.max_new_tokens": whole_number(1),
   "infer.temperature": number(),
   "infer.top_p": number(0, 1, above=True),
@@ -181,7 +185,7 @@ TABLE: dict[str, Setting] = {
   "data.image_pixels": whole_number(1),
   "data.rows": rows_of(
     "1 to 3 rows of 4 numbers, ((frames, images, positions, samples), ...), with frames and images "
-    "of 0 or more, positions and samples of 1 or more",
+    "of 0 or more, positions and samples of 1 or more, all below 2^31",
     setting_kinds.is_row,
     limit=3,
   ),

@@ -4,6 +4,7 @@
   $FILAX_CACHE, else $XDG_CACHE_HOME/filax, else ~/.cache/filax
 
 A user without a home folder, as in many containers, has filax-UID in the folder of temporary files.
+Another user may have made it: then it is refused.
 
 Standard library only.
 """
@@ -20,14 +21,24 @@ KNOB = "FILAX_CACHE"
 
 
 def cache_folder(name: str) -> Path:
-  """The folder `name` of the user's cache; it need not exist."""
+  """The folder `name` of the user's cache; it need not exist.
+
+  Raises PermissionError if there is no home folder, and others could change what is in the cache.
+  """
   folder = os.environ.get(KNOB)
   if not folder:
     parent = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = os.path.join(parent, "filax")
     if folder.startswith("~"):  # There is no HOME, and no entry of the user in /etc/passwd.
-      folder = os.path.join(tempfile.gettempdir(), f"filax-{os.geteuid()}")
+      folder = _temporary_cache()
   return Path(files.absolute(folder), name)
+
+
+def _temporary_cache() -> str:
+  """The cache of a user without a home folder; it is made."""
+  folder = os.path.join(tempfile.gettempdir(), f"filax-{os.geteuid()}")
+  make_private(Path(folder))
+  return folder
 
 
 def own_folder(name: str) -> Path:
@@ -53,13 +64,17 @@ def make_private(folder: Path) -> None:
   folder.mkdir(mode=0o700, exist_ok=True)
   status = folder.stat()
   if status.st_uid != os.geteuid():
-    raise PermissionError(f"{folder} belongs to user {status.st_uid}.")
+    raise _refusal(f"{folder} belongs to user {status.st_uid}")
   if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-    raise PermissionError(f"{folder} can be written by other users (chmod go-w ends that).")
+    raise _refusal(f"{folder} can be written by other users (chmod go-w ends that)")
   for parent in folder.resolve().parents:
     status = parent.stat()
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-      raise PermissionError(f"{folder} can be replaced by other users, who may write {parent}.")
+      raise _refusal(f"{folder} can be replaced by other users, who may write {parent}")
     is_shared = parent.parent.stat().st_mode & stat.S_IWOTH
     if is_shared and status.st_uid not in (0, os.geteuid()):
-      raise PermissionError(f"{folder} can be replaced by user {status.st_uid}, who owns {parent}.")
+      raise _refusal(f"{folder} can be replaced by user {status.st_uid}, who owns {parent}")
+
+
+def _refusal(reason: str) -> PermissionError:
+  return PermissionError(f"{reason}. Set {KNOB} to a folder that only you can write.")

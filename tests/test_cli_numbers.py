@@ -38,6 +38,8 @@ FLOPS = ["flops", "--config", "configs/none.py"]
         ("--temperature", "nan"),
         ("--top-p", "1.5"),
         ("--top-k", "0"),
+        ("--frames", "9" * 20),
+        ("--max-new-tokens", str(2**31)),
         ("--seed", "-1"),
         ("--seed", str(2**63)),
       ]
@@ -49,6 +51,7 @@ FLOPS = ["flops", "--config", "configs/none.py"]
         ("--batch", "2.5"),
         ("--limit", "-1"),
         ("--limit", "0"),
+        ("--limit", "9" * 20),
         ("--threads", "0"),
         ("--max-new-tokens", "-5"),
       ]
@@ -66,6 +69,10 @@ FLOPS = ["flops", "--config", "configs/none.py"]
     (FLOPS, "--frames", "64,0"),
     (FLOPS, "--frames", "few"),
     (FLOPS, "--tokens-per-frame", "nan"),
+    (FLOPS, "--tokens-per-frame", "1e300"),
+    (FLOPS, "--frames", "64," + "9" * 20),
+    (["data", "needles", "--out", "x"], "--minutes", "1e300"),
+    (["data", "needles", "--out", "x"], "--seed", "9" * 20),
     (["data", "check", "none.json"], "--threads", "0"),
     (["demo"], "--videos", "0"),
     (["demo"], "--seed", "-1"),

@@ -163,6 +163,26 @@ def test_a_user_without_a_home_has_a_cache(monkeypatch):
   assert folder == Path(tempfile.gettempdir(), f"filax-{os.geteuid()}", "compiled")
 
 
+def test_without_a_home_a_folder_that_another_user_made_is_refused(tmp_path, monkeypatch, capsys):
+  """The others may know the name, and make /tmp/filax-UID first."""
+  for name in ("HOME", "XDG_CACHE_HOME", user_cache.KNOB):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(os, "getuid", lambda: 2_000_123_456)
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+  folder = user_cache.cache_folder("converted").parent
+  assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+  folder.chmod(0o777)
+  with pytest.raises(PermissionError, match=r"by other users .* Set FILAX_CACHE to a folder"):
+    user_cache.cache_folder("converted")
+  config = compilation_cache.jax.config
+  settings = dict(jax_enable_compilation_cache=True, jax_compilation_cache_dir=None)
+  monkeypatch.delenv(compilation_cache.SWITCH, raising=False)
+  with monkeypatch.context() as patch:
+    patch.setattr(type(config), "values", config.values | settings)
+    compilation_cache.enable()
+  assert "Compiled programs are not kept: " in capsys.readouterr().err
+
+
 def test_the_name_holds_versions_and_cpus(monkeypatch):
   before = compilation_cache.programs_folder().name
   assert before.startswith(f"jax{compilation_cache.jax.__version__}-jaxlib")

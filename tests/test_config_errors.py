@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A config that cannot be used is named, with the line that fails."""
 
+import re
+
 import pytest
 
 import filax
 from filax.cli import chat, config_flags, data, train
+from filax.models.components import build_video_lm
 
 EMPTY = "from configs import common\n\n\ndef get_config(arg=None):\n"
 CONFIGS = {
@@ -52,6 +55,7 @@ def test_a_base_without_a_folder(words):
     ("--config.steps:3", "--config.steps:3 is not the name of a setting"),
     ("--config..steps=3", "--config..steps is not the name of a setting"),
     ("--config.model.llm.size=3", "no such config key: config.model.llm.size. `filax show` prints"),
+    ("--config.data.sampling.fps=1", r"--config.data.sampling=\"{'name': …}\""),
     ("--config.dat.x=3", 'There is no such config key: config.dat.x. Did you mean "data"'),
   ],
 )
@@ -59,6 +63,18 @@ def test_a_flag_that_names_no_whole_setting(flag, message):
   words = ["--config=fila_stage4", flag, "--workdir", "../runs/a..b"]
   with pytest.raises(ValueError, match=message):
     config_flags.read_config(words, workdir="")
+
+
+def test_another_component_is_set_with_its_arguments():
+  """The config's arguments are those of the component before."""
+  words = ["--config=fila_toy:debug", "--config.infer.selector.name=uniform"]
+  config, _ = config_flags.read_config(words)
+  with pytest.raises(ValueError, match="takes no 'history'") as error:
+    build_video_lm(config.model, config.infer.selector)
+  (flag,) = re.findall(r'--config.infer.selector="(.*)"', str(error.value))
+  config, _ = config_flags.read_config([words[0], f"--config.infer.selector={flag}"])
+  assert config.infer.selector.to_dict() == dict(name="uniform", size=3)
+  build_video_lm(config.model, config.infer.selector)
 
 
 @pytest.mark.parametrize("words", [["--chekpoint", "a"], ["--checkpoint", "a", "--chekpoint=b"]])

@@ -253,6 +253,24 @@ def test_a_language_model_alone_is_not_asked_about_a_video(tmp_path, capsys):
   assert "session.ask(None, " in card and '"text-generation"' in card
 
 
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path, capsys):
+  """A cloned folder may link to any file of the user."""
+  folder = pathlib.Path(qwen2_folder.write_qwen2_folder(tmp_path / "qwen2"))
+  (tmp_path / "secret").write_text("not for others")
+  (folder / "inside.txt").symlink_to("config.json")
+  (folder / "notes.txt").symlink_to(tmp_path / "secret")
+  code, _, err = push(str(folder), tmp_path, capsys)
+  assert code == 2 and f"'notes.txt' is a link to {tmp_path}/secret" in err
+  assert "not for others" not in "".join(map(read_any, (tmp_path / "hub").iterdir()))
+  (folder / "notes.txt").unlink()
+  code, report, err = push(str(folder), tmp_path, capsys)
+  assert code == 0 and "inside.txt" in report["files"], err
+
+
+def read_any(path):
+  return path.read_text(errors="replace")
+
+
 def test_a_folder_that_is_not_there_leaves_nothing(tmp_path, capsys):
   assert main(["push", str(tmp_path / "nothing"), "--repo", "me/tiny"]) == 2
   assert "There is no" in capsys.readouterr().err

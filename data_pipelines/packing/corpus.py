@@ -183,14 +183,21 @@ def _version_key(manifest: str) -> str:
 
 
 def _content_digest(manifest: str) -> str:
-  """sha256 of a manifest; for ArrayRecord shards, of their names and sizes."""
+  """sha256 of a manifest; for ArrayRecord shards, of their names and sizes.
+
+  Raises ManifestError.
+  """
   try:
-    local = remote.local_path(manifest) if remote.is_file(manifest) else ""
-  except remote.RemoteError as error:
+    return _digest_of_content(manifest)
+  except OSError as error:
     raise ManifestError(
       f"The manifest {one_line(manifest)} cannot be read: {error.strerror}. It is named in "
       "config.data.train."
     ) from error
+
+
+def _digest_of_content(manifest: str) -> str:
+  local = remote.local_path(manifest) if remote.is_file(manifest) else ""
   if local:
     with open(local, "rb") as file:
       return hashlib.file_digest(file, "sha256").hexdigest()

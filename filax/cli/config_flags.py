@@ -167,7 +167,12 @@ def _unknown_key(error: Exception, words: Sequence[str]) -> str:
     name = word.partition("=")[0].lstrip("-")
     if name.startswith("config.") and key in name.split("."):
       flag = name
-  return f"There is no such config key: {flag}. {hint or '`filax show` prints all keys.'}"
+  if not hint.startswith("Did you mean"):
+    hint = "`filax show` prints all keys."
+  group = flag.rpartition(".")[0]
+  if f"{group}.name".removeprefix("config.") in settings.TABLE:
+    hint += f""" Keys of another component are set with its name: --{group}="{{'name': …}}"."""
+  return f"There is no such config key: {flag}. {hint}"
 
 
 def _check_overrides(words: Sequence[str]) -> None:

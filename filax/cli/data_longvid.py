@@ -18,6 +18,7 @@ import json
 import os
 from typing import Any
 
+from filax import settings
 from filax.cli import options
 
 LABELS = ("rules", "openai", "local")
@@ -67,7 +68,7 @@ def add_longvid_options(parser: argparse.ArgumentParser) -> None:
   )
   add(
     "--seed",
-    type=options.whole_number(0),
+    type=options.whole_number(0, settings.LARGEST_SEED),
     default=42,
     help="another one makes other questions [42]",
   )

@@ -11,7 +11,10 @@ other haystacks. Without --haystack the haystacks are drawn.
 import argparse
 import json
 
+from filax import settings
 from filax.cli import options
+
+_MOST_MINUTES = 100_000  # Ten weeks.
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,16 +33,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   )
   length = parser.add_mutually_exclusive_group()
   length.add_argument(
-    "--frames", type=options.whole_number(4), help="haystack frames, one per second [64]"
+    "--frames",
+    type=options.whole_number(4, 60 * _MOST_MINUTES),
+    help="haystack frames, one per second [64]",
   )
   length.add_argument(
-    "--minutes", type=options.number(0.1), help="length of the haystack, in place of --frames"
+    "--minutes",
+    type=options.number(0.1, high=_MOST_MINUTES),
+    help="length of the haystack, in place of --frames",
   )
   add("--needle-seconds", type=options.number(0.1), default=4.0, help="seconds per card [4]")
   add("--haystack", nargs="+", default=(), metavar="FILE", help="videos; default: drawn")
   add("--side", type=options.whole_number(16), default=96, help="pixels of drawn pictures [96]")
   add(
-    "--seed", type=options.whole_number(0), default=0, help="another one makes other questions [0]"
+    "--seed",
+    type=options.whole_number(0, settings.LARGEST_SEED),
+    default=0,
+    help="another one makes other questions [0]",
   )
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the counts as JSON")

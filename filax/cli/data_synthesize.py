@@ -16,6 +16,7 @@ import argparse
 import json
 import pathlib
 
+from filax import settings
 from filax.cli import options
 
 
@@ -80,7 +81,10 @@ def _add_run_options(add) -> None:
     help="lengths of clips, for records without one",
   )
   add(
-    "--seed", type=options.whole_number(0), default=42, help="another one makes other videos [42]"
+    "--seed",
+    type=options.whole_number(0, settings.LARGEST_SEED),
+    default=42,
+    help="another one makes other videos [42]",
   )
   add(
     "--render", type=options.whole_number(0), default=0, metavar="N", help="write N videos as mp4"

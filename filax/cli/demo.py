@@ -15,6 +15,7 @@ import time
 
 import psutil
 
+from filax import settings
 from filax.cli import options
 
 
@@ -55,7 +56,12 @@ def demo_parser() -> argparse.ArgumentParser:
   )
   add("--videos", type=options.whole_number(1), default=300, help="videos for training")
   add("--held", type=options.whole_number(1), default=64, help="held-out videos")
-  add("--seed", type=options.whole_number(0), default=0, help="of the corpus and of the training")
+  add(
+    "--seed",
+    type=options.whole_number(0, settings.LARGEST_SEED),
+    default=0,
+    help="of the corpus and of the training",
+  )
   add(
     "--stage1-steps",
     type=options.whole_number(0),

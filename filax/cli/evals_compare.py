@@ -19,6 +19,7 @@ import json
 import os
 from typing import Any
 
+from filax import settings
 from filax.cli import options
 from filax.cli.terminal import printable
 
@@ -64,7 +65,12 @@ def compare_parser() -> argparse.ArgumentParser:
     help="what the bootstrap draws: media with all their questions (default), or single questions",
   )
   add("--resamples", type=options.whole_number(100), default=10_000, help="default: 10000")
-  add("--seed", type=options.whole_number(0), default=0, help="of the bootstrap; default: 0")
+  add(
+    "--seed",
+    type=options.whole_number(0, settings.LARGEST_SEED),
+    default=0,
+    help="of the bootstrap; default: 0",
+  )
   add("--json", action="store_true", help="print the comparisons as JSON")
   return parser
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
+from filax import settings
 from filax.cli import checkpoint_options, options
 
 
@@ -72,7 +73,12 @@ def niah_parser() -> argparse.ArgumentParser:
   add("--images", default="", help="folder of the needle pictures; default: the needle file's")
   add("--haystack", default="", help="a video, read at one frame a second; default: drawn scenes")
   add("--limit", type=options.whole_number(1), help="ask about the first needles only")
-  add("--seed", type=options.whole_number(0), default=0, help="seed of drawn needles and scenes")
+  add(
+    "--seed",
+    type=options.whole_number(0, settings.LARGEST_SEED),
+    default=0,
+    help="seed of drawn needles and scenes",
+  )
   add("--yarn", type=options.number(1), help="stretch the context by this factor")
   add(
     "--dropout",

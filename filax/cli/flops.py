@@ -56,7 +56,7 @@ def flops_parser() -> argparse.ArgumentParser:
   )
   add(
     "--tokens-per-frame",
-    type=options.number(above=True),
+    type=options.number(above=True, high=1e6),
     help="visual tokens of a frame; default: as the model merges them",
   )
   add("--json", action="store_true", help="print JSON, in FLOPs")

@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
     page=not args.no_page,
     stop_seconds=args.stop_seconds,
   )
+  server.check_media_folder(serving.media_folder)
   server.check_address(serving)
   session = checkpoint_options.load_on_devices(args, PARAMETERS)
   session = session.adjusted(frames=args.frames, yarn=args.yarn, dropout=args.dropout)

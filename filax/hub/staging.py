@@ -202,17 +202,35 @@ def _counts(shapes: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _copy(source: pathlib.Path, out: pathlib.Path, patterns: Sequence[str]) -> None:
-  """Links or copies the files of a folder that match."""
+  """Links or copies the files of a folder that match.
+
+  Raises ValueError for a link that leads out of the folder.
+  """
   for pattern in patterns:
     for path in sorted(source.glob(pattern)):
       target = out / path.relative_to(source)
       if not path.is_file() or target.exists() or path.name == REPORT:
         continue
+      _check_inside(source, target.relative_to(out))
       target.parent.mkdir(exist_ok=True)
       try:
         os.link(path.resolve(), target)  # Weights of many gigabytes are not copied.
       except OSError:
         shutil.copyfile(path, target)
+
+
+def _check_inside(source: pathlib.Path, name: pathlib.Path) -> None:
+  """Raises ValueError for a link to another folder's file.
+
+  Whoever made the folder may have chosen the file.
+  """
+  try:
+    safe_files.inside(source, str(name))
+  except safe_files.MalformedFile as error:
+    raise ValueError(
+      f"In {source}, {error}. If it is to be published, put the file itself there, or else remove "
+      "the link; nothing was uploaded."
+    ) from error
 
 
 def _check_private(out: pathlib.Path, source: pathlib.Path) -> None:

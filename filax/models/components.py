@@ -59,9 +59,11 @@ def build(role: str, config: Section, **defaults: Any) -> Any:
   fields = set(model.__dataclass_fields__) - {"parent", "name"}
   unknown = sorted(set(options) - fields)
   if unknown:
+    group = {key: value for key, value in dict(config).items() if key not in unknown}
     raise ValueError(
       f"{role} {name} takes no {', '.join(map(repr, unknown))}. Known arguments in "
-      f"config.model.{role}: {', '.join(sorted(fields))}."
+      f"config.model.{role}: {', '.join(sorted(fields))}. A flag sets the whole group: "
+      f'--config.model.{role}="{group}".'
     )
   arguments = {key: value for key, value in defaults.items() if key in fields}
   arguments |= sizes

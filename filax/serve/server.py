@@ -119,6 +119,12 @@ def check_address(options: ServerOptions) -> None:
     ) from error
 
 
+def check_media_folder(folder: str) -> None:
+  """Raises ValueError for a folder whose files no request could name."""
+  if folder and not os.path.isdir(folder):
+    raise ValueError(f"--media-folder {folder} is not a folder. Name the folder of your media.")
+
+
 def check_key(key: str) -> None:
   """Raises ValueError for a key that headers of HTTP cannot hold."""
   if not key.isascii() or not key.isprintable():

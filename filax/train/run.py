@@ -22,6 +22,7 @@ from filax import files, settings
 from filax.checkpoint import run_folder, storage, store
 from filax.checkpoint.store import on_one_process, say
 from filax.costs import train_costs
+from filax.disk_errors import is_disk_full
 from filax.models import components
 from filax.parallel import distributed, ending
 from filax.train import allocator, goodput, loop, plan_record
@@ -170,10 +171,19 @@ def planned_media(workdir: str) -> dict[str, str] | None:
 
 
 def make_corpus(folder: pathlib.Path) -> None:
-  """A tiny corpus in `folder`, if there is none."""
-  if not (folder / "tokenizer.model").exists():  # Written last.
-    say(f"Making a tiny corpus in {folder}.")
+  """Makes a tiny corpus in config.debug_corpus, if there is none."""
+  if (folder / "tokenizer.model").exists():  # Written last.
+    return
+  say(f"Making a tiny corpus in {folder}.")
+  try:
     toy.tiny_corpus(folder)
+  except OSError as error:
+    if is_disk_full(error):
+      raise
+    raise ValueError(
+      f"config.debug_corpus={str(folder)!r} cannot be written: {error.strerror or error}. Set it "
+      "to a folder that can be written."
+    ) from error
 
 
 def check_selector(config: ConfigDict, model: Any) -> None:

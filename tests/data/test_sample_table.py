@@ -65,6 +65,15 @@ def test_the_table_holds_the_samples_of_the_manifest(strategy, kept, folder, tmp
   assert list(pickle.loads(pickle.dumps(mixture.samples))) == expected
 
 
+def test_a_manifest_that_cannot_be_found_is_named_with_its_setting(folder):
+  loop = folder / "loop.json"
+  loop.symlink_to(loop)
+  other = dict(data(folder), train=((str(loop), "all"),))
+  with pytest.raises(ValueError, match=r"manifest .*loop.json cannot .* config\.data\.train"):
+    read_corpus(other, 0, "")
+  loop.unlink()
+
+
 def test_media_are_listed_in_the_order_of_their_first_use(folder):
   mixture = read_corpus(data(folder), 0, "")
   media = {}

@@ -266,5 +266,13 @@ def test_a_key_that_no_client_can_send_is_refused(key):
     server.check_address(server.ServerOptions(port=0, key=key))
 
 
+def test_a_media_folder_that_is_none_is_named(tmp_path):
+  """No request could name a file in it."""
+  server.check_media_folder("")
+  server.check_media_folder(str(tmp_path))
+  with pytest.raises(ValueError, match=r"--media-folder .*/vidoes is not a folder"):
+    server.check_media_folder(str(tmp_path / "vidoes"))
+
+
 def test_the_server_answers_after_all_that(client):
   assert ask(client, max_tokens=2).status_code == 200

@@ -140,6 +140,32 @@ class Handle:
     self.cancelled = True
 
 
+class EndlessAnswer(Handle):
+  usage = None
+
+  async def arrivals(self):
+    while not self.cancelled:
+      yield [types.SimpleNamespace(text="word ")]
+
+
+def test_an_answer_that_is_left_ends_with_what_the_page_shows_now():
+  """Its last update may be on its way while the page begins anew."""
+  session = types.SimpleNamespace(params={})
+  engine = types.SimpleNamespace(submit=lambda request: EndlessAnswer(), session=session)
+  page = actions.PageActions(engine, None)
+
+  async def updates_after_anew():
+    answer = page.ask("a", "What?", actions.PageControls())
+    await anext(answer)
+    written = await anext(answer)
+    assert written.chat[-1]["content"] == "word "
+    page.begin_anew("a")
+    return [update async for update in answer]
+
+  *_, last = asyncio.run(updates_after_anew())
+  assert (last.chat, last.running) == ([], False)
+
+
 def test_a_page_that_closes_ends_its_answer():
   pages = talks.PageTalks(most=2)
   handles = []

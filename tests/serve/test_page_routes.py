@@ -63,9 +63,25 @@ def test_an_event_gives_gradio_no_file_of_the_server(client):
   assert send_event(client, ["hi", "", "", None, 2, 0.5, True]).status_code == 200
 
 
-def send_event(client, values):
+@pytest.mark.parametrize("number", [4, -1, 10**20, None, True, "1"])
+def test_an_event_that_the_page_does_not_have_is_refused(client, number):
+  """A page may still be open that another version of the server gave."""
+  reply = send_event(client, ["hi", "", "", None, 2, 0.5, True], number)
+  assert (reply.status_code, "Load it again" in reply.text) == (400, True)
+
+
+def test_an_event_with_too_few_values_is_refused(client):
+  assert send_event(client, ["hi"]).status_code == 400
+
+
+@pytest.mark.parametrize("number", ["x", "-1", "9" * 5000, "²", "00"])
+def test_an_example_that_is_not_there(client, number):
+  assert client.get(f"/page/examples/{number}", auth=("me", KEY)).status_code == 404
+
+
+def send_event(client, values, number=1):
   """The reply to a question that a page asks."""
-  event = dict(data=values, event_data=None, fn_index=1, session_hash="a")
+  event = dict(data=values, event_data=None, fn_index=number, session_hash="a")
   return client.post("/gradio_api/queue/join", auth=("me", KEY), json=event)
 
 

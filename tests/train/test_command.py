@@ -52,7 +52,7 @@ def test_overrides():
     ([CONFIG, "--workdirs=x"], "Did you mean: workdir"),
     (
       [CONFIG, "--config.steps", "--workdir", "x"],
-      r"--config\.steps is missing its value: a whole number of 0 or more. Write --config\.steps=",
+      r"--config\.steps is missing its value: a whole number of 0 or more.* Write --config",
     ),
     ([CONFIG, "--config.init_from", "--workdir=x"], r"--config\.init_from is missing its value"),
     ([CONFIG, "--workdir", "--config.steps=3"], "--workdir is missing its value: where things go"),

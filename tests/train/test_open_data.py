@@ -10,6 +10,13 @@ from filax.train import run
 pytestmark = pytest.mark.slow
 
 
+def test_a_debug_corpus_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / "file").touch()
+  for folder in (tmp_path / "file", tmp_path / "file" / "corpus"):
+    with pytest.raises(ValueError, match=rf"config.debug_corpus='{folder}' cannot be written"):
+      run.make_corpus(folder)
+
+
 def test_a_row_shape_without_samples_and_a_bad_record_are_named(tmp_path, capsys):
   config = fila_toy.get_config("stage=2,debug")
   config.debug_corpus = str(tmp_path / "corpus")

@@ -108,6 +108,7 @@ class PageActions:
       yield PageUpdate(status=drawings.sentence(refusal, "error"))
       return
     answer = ""
+    usage: Usage | None = None
     try:
       # Before the first update: while that is sent, a second click must find the answer.
       talk.handle = self._engine.submit(_request(talk, question, controls))
@@ -117,7 +118,7 @@ class PageActions:
       )
       async for pieces in talk.handle.arrivals():
         if self.talks.talk(page) is not talk:  # The page shows another talk by now.
-          return
+          break
         added = "".join(piece.text for piece in pieces)
         if added:
           answer += added
@@ -129,11 +130,14 @@ class PageActions:
       if self.talks.talk(page) is talk:
         failure = _failure(error)
         yield dataclasses.replace(failure, chat=talk.bubbles(), question=question)
-      return
+        return
     finally:
       _end(talk)
     talk.turns.append((question, answer))
-    if self.talks.talk(page) is talk:
+    shown = self.talks.talk(page)
+    if shown is not talk:  # The last update may have reached the page after it began anew.
+      yield PageUpdate(chat=shown.bubbles(), running=shown.handle is not None)
+    else:
       status = drawings.sentence("Stopped.") if talk.stopped else drawings.NOTHING
       phases = drawings.NOTHING if usage is None else drawings.phase_table(usage)
       yield PageUpdate(chat=talk.bubbles(), status=status, phases=phases, running=False)

@@ -154,7 +154,7 @@ class PageLayout:
     key = str(event.key)
     chosen = (kind, key, str(event.name))
     page = _page_id(request)
-    if kind == "example" and key.isdecimal() and int(key) < len(self._examples):
+    if kind == "example" and key in map(str, range(len(self._examples))):
       question = self._examples[int(key)].question
       yield self._changes(PageUpdate(question=question))
     updates = self._actions.choose_video(page, chosen, self._controls(*controls))

@@ -68,12 +68,13 @@ def mount_page(app: Any, engine: Engine, limits: ServingLimits, uploads: UploadS
     show_error=True,
   )
   mounted = app.routes[-1]
-  mounted.app = UsedRoutes(mounted.app, actions.stop_answer)
+  counts = {number: len(event.inputs) for number, event in layout.blocks.fns.items()}
+  mounted.app = UsedRoutes(mounted.app, counts, actions.stop_answer)
 
 
 def _example_at(examples: Sequence[PageExample], key: str) -> PageExample:
   """The example with a number. Raises RequestError if there is none."""
-  if not key.isdecimal() or int(key) >= len(examples):
+  if key not in map(str, range(len(examples))):
     raise RequestError("There is no such example.", status=404, code="not_found")
   return examples[int(key)]
 
@@ -90,13 +91,14 @@ def _add_examples(app: Any, examples: Sequence[PageExample]) -> None:
 class UsedRoutes:
   """ASGI application that serves only the routes that the page uses.
 
-  stop_answer: called with the id of a page that was closed while it waited for something. (gradio
-  would tell it of any page, but for that each open page keeps a connection, of which a browser has
-  six: the sixth page would not open.)
+  counts: how many values an event takes, by its number. stop_answer: called with the id of a page
+  that was closed while it waited for something. (gradio would tell it of any page, but for that
+  each open page keeps a connection, of which a browser has six: the sixth page would not open.)
   """
 
-  def __init__(self, app: Any, stop_answer: Callable[[str], None]):
+  def __init__(self, app: Any, counts: Mapping[int, int], stop_answer: Callable[[str], None]):
     self._app = app
+    self._counts = counts
     self._stop_answer = stop_answer
 
   async def __call__(self, scope, receive, send) -> None:
@@ -108,7 +110,7 @@ class UsedRoutes:
       await reply(scope, receive, send)
       return
     if scope["path"].rstrip("/") == EVENT:
-      receive = await _with_plain_values(scope, receive)
+      receive = await _with_plain_values(scope, receive, self._counts)
     await self._app(scope, self._watched(scope, receive), send)
 
   def _watched(self, scope, receive):
@@ -127,11 +129,12 @@ class UsedRoutes:
     return receive_or_stop
 
 
-async def _with_plain_values(scope, receive) -> Any:
-  """`receive` of an event's request, once its values are checked.
+async def _with_plain_values(scope, receive, counts: Mapping[int, int]) -> Any:
+  """`receive` of an event's request, once its number and values are checked.
 
-  They are texts, numbers, truth values and null. gradio takes other values for files: it would copy
-  any file of this machine that a client names, or fetch one from any address. Raises RequestError.
+  The values are texts, numbers, truth values and null. gradio takes other values for files: it
+  would copy any file of this machine that a client names, or fetch one from any address. Raises
+  RequestError.
   """
   from starlette.requests import Request
 
@@ -139,6 +142,9 @@ async def _with_plain_values(scope, receive) -> Any:
   values = event.get("data") if isinstance(event, Mapping) else None
   if not isinstance(values, list) or not all(isinstance(value, PLAIN) for value in values):
     raise RequestError("The values of an event must be texts, numbers, true, false or null.")
+  number = event.get("fn_index")
+  if type(number) is not int or counts.get(number) != len(values):
+    raise RequestError("This page is not the one that the server has now. Load it again.")
   content = json.dumps(event).encode()  # gradio reads exactly what was checked.
   left = [{"type": "http.request", "body": content, "more_body": False}]
 
