@@ -155,6 +155,7 @@ class GoodputFile:
       for old in list(by_step)[:-_SAVES]:
         del by_step[old]
     self.write()
+    self._publisher.hurry()
 
   def counts_until(self, step: int) -> dict[str, int]:
     """The counts until a checkpoint; {} if they are unknown."""

@@ -90,6 +90,7 @@ class Publisher:
     self._lock = threading.Lock()
     self._work = threading.Event()
     self._ended = threading.Event()
+    self._hurry = threading.Event()  # Ends a pause.
     self._lost: Lost | None = None
     self._is_failing = False
     self._thread: threading.Thread | None = None
@@ -104,6 +105,7 @@ class Publisher:
     """Waits for the last copies, for at most a minute."""
     self._ended.set()
     self._work.set()
+    self._hurry.set()
     if self._thread is not None:
       self._thread.join(_LAST_SECONDS)
     for path in self._due.values():
@@ -128,6 +130,13 @@ class Publisher:
         self._due[path.name] = path
       self._work.set()
 
+  def hurry(self) -> None:
+    """Has all that is due copied without a pause.
+
+    For what belongs to a checkpoint: a run that is killed after it goes on from there.
+    """
+    self._hurry.set()
+
   def _serve(self) -> None:
     while True:
       self._work.wait()
@@ -140,7 +149,8 @@ class Publisher:
         return
       if self._is_failing:
         self._work.set()
-      self._ended.wait(_RETRY_SECONDS if self._is_failing else pause)
+      if self._hurry.wait(_RETRY_SECONDS if self._is_failing else pause):
+        self._hurry.clear()
 
   def _copy_due(self) -> None:
     with self._lock:

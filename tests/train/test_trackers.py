@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import threading
+import time
 import types
 
 import pytest
@@ -175,6 +176,23 @@ def test_a_bucket_out_of_reach_gets_the_lines_later(tmp_path, monkeypatch, capsy
     f"kept in {path.parent} and copied later."
   )
   assert recovered == "gs://tests/run can be written again."
+
+
+def test_a_checkpoint_ends_the_pause_between_copies(tmp_path, monkeypatch):
+  """Another host may go on from it, and needs the lines before it."""
+  bucket = Bucket()
+  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setattr(workdir, "publish_file", bucket.publish)
+  monkeypatch.setattr(workdir, "_PAUSE_SECONDS", 600.0)
+  monkeypatch.setattr(workdir, "_LONGEST_PAUSE_SECONDS", 600.0)
+  path = workdir.local_folder("gs://tests/run") / "metrics.jsonl"
+  with workdir.Publisher("gs://tests/run") as publisher:
+    for content in (b"1\n", b"1\n2\n"):
+      path.write_bytes(content)
+      publisher.publish(path)
+      publisher.hurry()
+      while bucket.content != content:
+        time.sleep(0.01)
 
 
 def test_a_long_file_is_copied_less_often():
