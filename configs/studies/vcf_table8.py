@@ -78,7 +78,7 @@ def _small(s):
 
 
 def _ask_more_about_brief_videos(s):
-  """Of the original 778 questions, only 68 are about brief videos."""
+  """Asks 606 questions about brief videos; the original study asks 68."""
   s.note = "Brief videos last 30 to 75 s, long ones 100 to 180 s."
   s.data.held = 240
   s.data.length_bounds = (75.0, 100.0)

@@ -5,13 +5,11 @@ jax.distributed listens to SIGTERM on every process and writes a notice to the c
 processes read it at slightly different times, so they tell each other what they have seen.
 """
 
-from collections.abc import Sequence
+import json
 
 from filax.parallel import agreement, key_value
 
 NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # The key that jax sets when a process got a signal.
-_STOP = "stop"
-_GO_ON = ""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -23,13 +21,13 @@ def is_noticed() -> bool:
   return key_value.connected() and key_value.get(NOTICE) is not None
 
 
-def share_texts_or_stop(text: str) -> Sequence[str]:
+def share_texts_or_stop(text: str) -> list[str]:
   """The texts of all processes, as agreement.share_texts.
 
   Raises Interrupted, on all processes in the same call, if one of them was asked to stop.
   """
-  texts = agreement.share_texts((_STOP if is_noticed() else _GO_ON) + "\n" + text)
-  wishes, rest = zip(*[text.split("\n", 1) for text in texts], strict=True)
-  if _STOP in wishes:
+  shared = agreement.share_texts(json.dumps([is_noticed(), text]))
+  by_process = list(map(json.loads, shared))
+  if any(noticed for noticed, _ in by_process):
     raise Interrupted("A process of the run was asked to stop.")
-  return rest
+  return [text for _, text in by_process]

@@ -113,7 +113,7 @@ def train_pipeline(
     stack.enter_context(ending.together())
     with all_hooks.running(run):
       state, row = loop.train(state, row, fetcher)
-      summary = tracker.summary()
+      summary = tracker.summary(signals.ended_block)
       loop.save_last_step(state, row)
     return summary | dict(checkpoint=str(saved.latest() or ""), seconds_by_phase=clock.seconds())
 

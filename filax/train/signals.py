@@ -38,6 +38,7 @@ class Signals:
 
   def __init__(self):
     self.received = False
+    self.ended_block = False  # Whether some work was left out for a signal.
     self._number: int | None = None
     self._deferred = False
     self._ends_block = False  # Whether a signal ends the block of `ending_block`.
@@ -77,7 +78,7 @@ class Signals:
         raise Interrupted
       yield
     except Interrupted:
-      pass
+      self.ended_block = True
     finally:
       self._ends_block = False
 

@@ -155,10 +155,11 @@ class Tracker(hooks.Hook):
         left_out.enter_context(self._meter.compilations.timed())
       yield
 
-  def summary(self) -> dict[str, Any]:
+  def summary(self, ended_block: bool = False) -> dict[str, Any]:
     """The summary of the run since its start.
 
-    Call it once, after the last step.
+    Call it once, after the last step. ended_block: whether a signal ended an evaluation. Such a run
+    counts as stopped even after its last step, so that it is started again and evaluates.
     """
     self._meter.lap()
     totals = self._meter.totals
@@ -166,7 +167,7 @@ class Tracker(hooks.Hook):
     return {
       "first_step": self._first,
       "steps": self._done,
-      "stopped": self._done < self._meter.steps,
+      "stopped": ended_block or self._done < self._meter.steps,
       "loss": metrics.metric_of_tokens(self._last, "loss") if self._last else None,
       "seconds": seconds,
       "frames": int(totals["frames"]),

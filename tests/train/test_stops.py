@@ -150,6 +150,17 @@ def test_a_signal_ends_an_evaluation_which_is_repeated(tmp_path, number):
   assert steps_of(tmp_path)[-1] == 3
 
 
+def test_a_run_whose_last_evaluation_was_ended_is_to_be_started_again(tmp_path):
+  config = row_source.tiny_train_config(steps=2, checkpoint_every=100)
+  ended = LongEvaluation(signal.SIGTERM)
+  summary = loop.train_pipeline(config, tmp_path, row_source.RandomRows(8), hooks=[ended])
+  assert summary["stopped"] and summary["steps"] == 2
+  resumed = LongEvaluation()
+  summary = loop.train_pipeline(config, tmp_path, row_source.RandomRows(8), hooks=[resumed])
+  assert (resumed.asked, resumed.recorded) == ([2], [2])
+  assert not summary["stopped"]
+
+
 def test_an_error_of_the_loader_after_a_signal_saves(tmp_path):
   """A signal to the group may end what the loader needs."""
 
