@@ -35,11 +35,12 @@ class MetricsLog:
     config: Mapping[str, Any] | None = None,
   ):
     self._steps = steps
+    self._publisher = publisher or Publisher(workdir)
     self._trackers: list[RunTracker] = []  # Empty on all processes but the first.
     if jax.process_index():
       return
     run = TrackedRun(workdir, config or {}, first)
-    lines = NeverFailing("metrics.jsonl", JsonLines(publisher or Publisher(workdir)))
+    lines = NeverFailing("metrics.jsonl", JsonLines(self._publisher))
     for tracker in (lines, *make_trackers(trackers)):
       tracker.begin_run(run)
       self._trackers.append(tracker)
@@ -59,9 +60,14 @@ class MetricsLog:
     self._write(record, metrics.progress_line(record, self._steps))
 
   def write_scores(self, number: int, scores: Mapping[str, float]) -> None:
-    """Writes the scores of an evaluation as a record of their own."""
+    """Writes the scores of an evaluation as a record of their own.
+
+    They are copied to a bucket without a pause: after a restart, a finished evaluation is not
+    repeated, so its scores would not be written again.
+    """
     line = metrics.scores_line(number, self._steps, scores)
     self._write({"step": number, **scores}, line)
+    self._publisher.hurry()
 
   def _write(self, record: Mapping[str, Any], line: str) -> None:
     if not self._trackers:

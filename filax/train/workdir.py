@@ -133,7 +133,8 @@ class Publisher:
   def hurry(self) -> None:
     """Has all that is due copied without a pause.
 
-    For what belongs to a checkpoint: a run that is killed after it goes on from there.
+    For what belongs to a checkpoint or to an evaluation: a run that is killed after it goes on from
+    there.
     """
     self._hurry.set()
 

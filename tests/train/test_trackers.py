@@ -195,6 +195,23 @@ def test_a_checkpoint_ends_the_pause_between_copies(tmp_path, monkeypatch):
         time.sleep(0.01)
 
 
+def test_the_scores_of_an_evaluation_are_copied_without_a_pause(tmp_path, monkeypatch):
+  """Another host does not repeat a finished evaluation, so it needs their line."""
+  bucket = Bucket()
+  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setattr(workdir, "publish_file", bucket.publish)
+  monkeypatch.setattr(workdir, "_PAUSE_SECONDS", 600.0)
+  monkeypatch.setattr(workdir, "_LONGEST_PAUSE_SECONDS", 600.0)
+  path = workdir.local_folder("gs://tests/run") / "metrics.jsonl"
+  monkeypatch.setattr(trackers, "fetch_file", lambda *args, **more: path)  # The bucket is empty.
+  with workdir.Publisher("gs://tests/run") as publisher:
+    with tracker.MetricsLog("gs://tests/run", 0, 9, publisher, trackers=()) as log:
+      for number in (1, 2):
+        log.write_scores(number, {"scores/mine": 0.5})
+        while bucket.content.count(b"scores/mine") < number:
+          time.sleep(0.01)
+
+
 def test_a_long_file_is_copied_less_often():
   pauses = [workdir.pause_after_copy(seconds) for seconds in (0.01, 1.0, 30.0)]
   assert pauses == [2.0, 20.0, 60.0]
