@@ -9,6 +9,7 @@ import re
 import pytest
 
 from data_pipelines.packing.frame_sampling import PHASES, SAMPLERS
+from data_pipelines.synthesis.sources.registry import all_sources
 from data_pipelines.text.choices import LETTERS
 from filax.cli.convert import PEFT
 from filax.convert.formats import FORMATS
@@ -150,6 +151,11 @@ def test_keys_of_a_result():
   text = text.partition("**A line of answers.jsonl**")[0]
   keys = {"schema", *result_fields.REQUIRED, *result_fields.OPTIONAL}
   assert keys - set(NAME.findall(text)) == set()
+
+
+def test_sources_of_long_videos():
+  listed = first_names("data_pipelines/synthesis/README.md", "source | files")
+  assert set(listed) == all_sources().keys()
 
 
 def test_number_of_options():
