@@ -6,11 +6,13 @@ import fnmatch
 import pathlib
 import re
 
+from document_blocks import DOCUMENTS
 import pytest
 
 from data_pipelines.packing.frame_sampling import PHASES, SAMPLERS
 from data_pipelines.synthesis.sources.registry import all_sources
 from data_pipelines.text.choices import LETTERS
+from docs.generators.setting_meanings import OTHER_WORDS
 from filax.cli.convert import PEFT
 from filax.convert.formats import FORMATS
 from filax.evals import result_fields
@@ -191,6 +193,17 @@ def test_what_lives_in_a_folder(folder):
     if path.name != "__init__.py" and not is_listed:
       missing.append(path.name)
   assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_settings_exist(document):
+  """Every config.KEY in a document is a setting, or a group of settings."""
+  known = {"json", "py", "a.b", "my_lab", *OTHER_WORDS}  # Files; examples.
+  for name in TABLE:
+    parts = name.split(".")
+    known |= {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+  named = re.findall(r"\bconfig\.([a-z]\w*(?:\.[a-z]\w*)*)", read(str(document)))
+  assert [name for name in sorted(set(named)) if name not in known] == []
 
 
 def test_environment_variables():
