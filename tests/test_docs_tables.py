@@ -103,6 +103,24 @@ def test_components(role):
   assert listed == set(available(role))
 
 
+def test_configs():
+  listed = first_names("configs/README.md", "file | what it trains")
+  assert set(listed) == config_files("configs", "common")
+
+
+def test_studies():
+  listed = first_names("docs/evidence.md", "study | paper")
+  assert {f"{name}.py" for name in listed} == config_files(
+    "configs/studies", "common", "small", "large"
+  )
+
+
+def config_files(folder: str, *others: str) -> set[str]:
+  """The names of the configs in a folder; `others` are shared by them."""
+  stems = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__", *others}
+  return {f"{stem}.py" for stem in stems}
+
+
 def test_frame_sampling():
   assert first_names("configs/README.md", "`name` | number of frames") == list(SAMPLERS)
   assert first_names("configs/README.md", "`phase` |") == list(PHASES)
