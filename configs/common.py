@@ -115,7 +115,8 @@ def data() -> dict:
     template="chatml",  # chatml | brief | plain | chat (the tokenizer's own)
     system="You are a helpful assistant.",  # "" = no system turn.
     labels="llava",  # llava | answer_only: which tokens are learned.
-    time_prompt="none",  # none | fila | llava | vcf: the sentence about frame times in a question.
+    # The sentence about frame times in a question.
+    time_prompt="none",  # none | fila | llava | vcf | vcf_released
     sampling=dict(name="uniform", frames=96, phase="ends"),  # ends | middle | random | released
     resize="squash",  # squash | pad | pillow: how frames become square; pillow is Pillow's bicubic.
     images=dict(mode="squash", tiles=1),  # squash | pad | anyres | anyres_nopad
@@ -165,11 +166,16 @@ def llava_optim() -> dict:
     ema=0.0,  # Decay of an average of the trained parameters, such as 0.999; 0 = no average.
     clip=1.0,  # Largest global gradient norm; 0 = no clipping.
     # Micro-batches a step: a number; 0 = as many as give every device one row at a time; "auto" =
-    # chosen together with remat="auto". The type object lets overrides be numbers or words.
-    accumulate=FieldReference("auto", field_type=object),
+    # chosen together with remat="auto".
+    accumulate=_number_or_word("auto"),
     reduction="sample_mean",  # sample_mean (LLaVA) | token_mean
     loss_chunk=1024,  # Positions whose logits are computed at a time.
   )
+
+
+def _number_or_word(value: int | str) -> FieldReference:
+  """A setting whose overrides may be numbers or words."""
+  return FieldReference(value, field_type=object)
 
 
 def lora(ranks: tuple = (), **more) -> dict:

@@ -9,7 +9,7 @@
 FOLDER is a run, one of its checkpoints, or a released folder such as LLaVA-OneVision-Qwen2-7B. The
 tokenizer is taken from it, too. Adapters of rank 16 are trained on all kernels of the language
 model, with the learning rate of QLoRA's paper (2e-4). The projector, the merger and the encoder do
-not change. The rows are those of stage 4.
+not change. The row is the shorter one of stage 4.
 
 The checkpoint holds only the adapters, and the path of FOLDER. Keep FOLDER; if it moves, name its
 new path with --base. `filax chat`, `evals` and `convert` take runs/mine like any other run.

@@ -103,7 +103,8 @@ def number(
 
 def one_of(*names: str) -> Setting:
   """One of these words."""
-  return Setting(f"one of {', '.join(names)}", lambda value: value in names)
+  words = [name or '""' for name in names]
+  return Setting(f"one of {', '.join(words)}", lambda value: value in names)
 
 
 def rows_of(

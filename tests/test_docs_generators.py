@@ -3,10 +3,12 @@
 
 import importlib
 import json
+import re
 
 import pytest
 
 from docs.generators import api_pages, command_pages, docstrings, settings_page, stage_cards
+from docs.generators.setting_meanings import MEANINGS, OTHER_WORDS
 from filax import settings
 from filax.cli.main import VERBS
 from filax.configs import common
@@ -79,10 +81,47 @@ def test_commands_below_a_verb_have_their_help(commands):
     assert f"### filax {name}\n" in commands
 
 
-def test_every_setting_is_listed():
-  page = "\n".join(settings_page.settings_lines())
-  for name, _ in settings.leaves(common.base().to_dict()):
-    assert f"| `config.{name}` |" in page
+def setting_rows():
+  """Name -> cells of the page of settings: default, valid values, meaning."""
+  rows = {}
+  for line in settings_page.settings_lines():
+    if line.startswith("| `config."):
+      name, *cells = re.split(r" (?<!\\)\| ", line.removeprefix("| ").removesuffix(" |"))
+      rows[name.strip("`").removeprefix("config.")] = cells
+  return rows
+
+
+def test_every_setting_has_valid_values_and_a_meaning():
+  rows = setting_rows()
+  defaults = {name for name, _ in settings.leaves(common.base().to_dict())}
+  assert rows.keys() == defaults | settings.TABLE.keys() | OTHER_WORDS.keys()
+  assert [name for name, cells in rows.items() if len(cells) != 3 or not all(cells)] == []
+
+
+def test_a_setting_has_the_comment_of_its_own_group():
+  rows = setting_rows()
+  assert "Optimizer steps" in rows["steps"][-1]
+  assert "K-Means" in rows["infer.selector.steps"][-1]
+
+
+def test_meanings_are_only_written_where_there_is_no_comment():
+  notes = settings_page.comments(settings_page.SOURCE.read_text())
+  assert notes.keys() & MEANINGS.keys() == set()
+  assert MEANINGS.keys() <= settings_page.all_settings().keys()
+
+
+def test_comments_name_all_words_of_a_setting():
+  """A comment such as "squash | pad" lists what the table allows."""
+  rows = setting_rows()
+  checked = 0
+  for name, note in settings_page.comments(settings_page.SOURCE.read_text()).items():
+    listed = re.search(r"\w+( \([^)]*\))?( \| \w+)+", note)
+    if listed is None or name not in rows or "one of " not in settings.TABLE[name].words:
+      continue
+    words = re.sub(r" \([^)]*\)", "", listed[0]).split(" | ")
+    assert f"one of {', '.join(words)}" == settings.TABLE[name].words, name
+    checked += 1
+  assert checked > 8
 
 
 def test_settings_of_a_group_stand_together():
@@ -91,8 +130,16 @@ def test_settings_of_a_group_stand_together():
 
 
 def test_comments_of_settings_are_read():
-  notes = settings_page.comments("  # Above,\n  c.first = 1  # beside.\n  second=2,  # Two.\n")
-  assert notes == {"first": "Above, beside.", "second": "Two."}
+  source = """
+def base():
+  # Above,
+  c.first = 1  # beside.
+def data():
+  first=2,  # Of the data.
+def other():
+  first=3  # Of nothing.
+"""
+  assert settings_page.comments(source) == {"first": "Above, beside.", "data.first": "Of the data."}
 
 
 @pytest.mark.parametrize(

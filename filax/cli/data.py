@@ -30,8 +30,9 @@ OWN_FILES = {  # Verbs that read a config -> module with a main(argv).
 
 CHECK = """filax data check MANIFEST
 
-Reads all records, and the header of each video and picture. Lists every bad record with its file
-and line, and every file that cannot be read. Counts samples, turns, words and hours.
+Reads all records, the header and first frame of each video, and each picture. Lists every bad
+record with its file and line, and every file that cannot be read. Counts samples, turns, words and
+hours.
 
   filax data check train.json
   filax data check train.json --decode               # also decodes every frame: slow, but sure

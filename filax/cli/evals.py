@@ -151,7 +151,8 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     "--benchmark",
     action=options.Single,
     default="",
-    help="names of --list, separated by commas, or module:name of your own benchmark",
+    help="names of --list, separated by commas, or file.py:name or module:name of your own "
+    "benchmark",
   )
   add(
     "--data",

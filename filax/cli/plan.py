@@ -18,7 +18,8 @@ bound of the time per token.
   filax plan --config configs/fila_stage4.py --topology v5e:16x16
   filax plan --config configs/vcf_stage3.py:dropout=uniform0_attention --topology v5p:4x4x4 --json
   filax plan --config configs/vcf_stage3.py --topology v6e:16x16 --search
-      Tries meshes, recomputation and rows at a time until the largest rows fit.
+      Tries meshes until the largest rows fit, and then more rows at a time. Recomputation that is
+      "auto" is chosen for each mesh; otherwise less of it is tried as well.
   filax plan --config configs/vcf_stage3.py --topology v5e:2x2 --serve --frames 64,512,2048,10000
 """
 

@@ -80,8 +80,8 @@ def check_manifest(path: str | os.PathLike) -> str:
   if not remote.exists(path) and ".array_record" not in path:
     names = ", ".join(sorted(set(all_benchmarks()) - {MANIFEST}))
     raise ValueError(
-      f"There is no manifest {path}. Give a manifest of questions (.json, .jsonl, .array_record), "
-      f"or --benchmark with one of: {names}."
+      f"There is no manifest {path}. Give a file of questions in a format of the training data, or "
+      f"--benchmark with one of: {names}."
     )
   return path
 

@@ -2,8 +2,8 @@
 """Hooks of a run, such as logging, profiling and evaluating.
 
 The loop (filax/train/loop.py) calls every hook in the order of the list: the watchdog, the check of
-supervision, the tracker and the profiler, then the hooks that were passed to `train`. A class
-derives from Hook and overrides what it needs:
+supervision, the tracker, the bar of the steps and the profiler, then the hooks that were passed to
+`train`. A class derives from Hook and overrides what it needs:
 
   class HeldOutLoss(Hook):
     '''Prints the loss of held-out rows every 100 steps.'''

@@ -70,7 +70,7 @@ class PageActions:
   ) -> AsyncIterator[PageUpdate]:
     """Begins a talk about a video.
 
-    Shows what the model sees of it.     chosen: (kind, key, name), for find_video.
+    Shows what the model sees of it. chosen: (kind, key, name), for find_video.
     """
     try:
       video = self._find_video(*chosen)
