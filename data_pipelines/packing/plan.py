@@ -9,6 +9,7 @@ import os
 import pathlib
 from typing import Any
 
+from data_pipelines.manifest.patterns import listed_mixture
 from data_pipelines.manifest.quarantine import add_to_quarantine
 from data_pipelines.manifest.report import BadRecord
 from data_pipelines.media import remote
@@ -155,9 +156,13 @@ def make_plan(
 
 
 def _checked_data(data: Mapping[str, Any], seed: int, batch: int) -> dict[str, Any]:
-  """config.data as plain dicts. Raises ValueError for an invalid setting."""
+  """config.data as plain dicts, with the files of each pattern in config.data.train.
+
+  Raises ValueError for an invalid setting.
+  """
   plain = _plain(data)
   settings.check_settings(dict(seed=seed, batch=batch, data=plain))
+  plain["train"] = listed_mixture(plain["train"])
   return plain
 
 

@@ -14,13 +14,15 @@ Exit code 0: config.data.train or the published mixture is complete; 1: neither 
   filax train --config configs/vcf_stage3.py:mixture=present,root=/data/vcf --workdir runs/stage3
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import importlib
 import json
 import os
 import pathlib
 import sys
 
+from data_pipelines.manifest.patterns import manifest_paths
+from data_pipelines.manifest.report import ManifestError
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.tools.status import ExpectedManifest, MixtureStatus, mixture_status
 from filax import host_limits, shipped_configs
@@ -48,8 +50,7 @@ def main(argv: Sequence[str]) -> int:
   mixture = list(published_manifests(file, root))
   statuses = []
   if not (mixture and wanted.get("mixture")):
-    train = [ExpectedManifest(str(path), strategy) for path, strategy in config.data.train]
-    statuses.append(mixture_status(TRAIN, train, **kinds))
+    statuses.append(mixture_status(TRAIN, train_manifests(config.data.train), **kinds))
   if mixture:
     title = f"Published mixture below {root}"
     statuses.append(mixture_status(title, mixture, **kinds))
@@ -58,6 +59,21 @@ def main(argv: Sequence[str]) -> int:
   else:
     print("\n".join(report_lines(statuses, file, root)))
   return 0 if any(not status.missing for status in statuses) else 1
+
+
+def train_manifests(mixture: Iterable[tuple[str, str]]) -> list[ExpectedManifest]:
+  """The manifests of config.data.train.
+
+  A pattern that fits no file stands for itself.
+  """
+  expected = []
+  for manifest, strategy in mixture:
+    try:
+      paths = manifest_paths(manifest)
+    except ManifestError:
+      paths = [str(manifest)]
+    expected.extend(ExpectedManifest(path, strategy) for path in paths)
+  return expected
 
 
 def status_parser() -> options.Parser:

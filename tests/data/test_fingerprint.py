@@ -113,6 +113,18 @@ def test_kept_sizes_have_the_recorded_name(folder, tmp_path, monkeypatch, name):
   assert [path.name for path in tmp_path.glob("sizes-*-0.npy")] == [RECORDED_SIZES[name]]
 
 
+def test_a_pattern_has_the_plan_of_its_files(folder):
+  records = json.loads((folder / "manifest.json").read_text())
+  paths = [folder / f"part-{number}.json" for number in (0, 1)]
+  manifests.write_manifest(paths[0], records[:1])
+  manifests.write_manifest(paths[1], records[1:])
+  listed = tuple((str(path), "all") for path in paths)
+  pattern = ((str(folder / "part-*.json"), "all"),)
+  first, second = (corpora.open_pipeline(folder, train=train) for train in (listed, pattern))
+  assert first.fingerprint == second.fingerprint
+  assert first.ingredients == second.ingredients
+
+
 def test_the_digest_sees_every_fact():
   base = dict(seed=0, sizes=np.arange(6).reshape(2, 3), tokenizer=b"abc", rows=((1, 2),))
   changes = (

@@ -148,6 +148,14 @@ def test_a_config_of_ones_own_has_its_manifests_alone(tmp_path, capsys):
   assert code == 1 and "1 of 2 manifests present, 1 samples" in out and "Published" not in out
 
 
+def test_the_files_of_a_pattern_are_counted(tmp_path, capsys):
+  for number in (0, 1):
+    manifests.write_manifest(tmp_path / f"part-{number}.json", [manifests.question_record("Text?")])
+  train = f"--config.data.train=(('{tmp_path}/part-*.json','all'),('{tmp_path}/no-*.json','all'))"
+  code, out, _ = run(capsys, "--config", "configs/fila_toy.py", train)
+  assert code == 1 and "2 of 3 manifests present, 2 samples" in out and "no-*.json" in out
+
+
 @pytest.fixture
 def films(tmp_path):
   clips.write_video(tmp_path / "a.mp4", 40, 10)  # 4 seconds.

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests named by a pattern, such as `shards/train-*.jsonl`."""
+
+from collections.abc import Iterable, Sequence
+import glob
+import os
+import re
+
+from data_pipelines.manifest.excerpts import one_line
+from data_pipelines.manifest.report import ManifestError
+
+_WILD = frozenset("*?")  # Brackets are ordinary characters: names of folders hold them.
+_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(.*)")  # train-00000-of-00064.jsonl
+
+
+def listed_mixture(mixture: Iterable[tuple[str | os.PathLike, str]]) -> tuple[tuple[str, str], ...]:
+  """config.data.train with the files of each pattern in its place.
+
+  Returns (manifest, strategy) pairs. The files stand in the order of their names, so every host
+  lists them alike. A strategy counts the records of each file. Raises ManifestError for a pattern
+  that fits no file, and for a number of records (first:N, end:N, random:N) of several files.
+  """
+  entries = []
+  for manifest, strategy in mixture:
+    paths = manifest_paths(manifest)
+    if len(paths) > 1 and not _is_share(strategy):
+      raise ManifestError(
+        f"{one_line(os.fspath(manifest))} in config.data.train fits {len(paths)} files, and "
+        f"{strategy} would take that number of each. Use a percentage, such as first:10%, or name "
+        "the files."
+      )
+    entries.extend((path, strategy) for path in paths)
+  return tuple(entries)
+
+
+def manifest_paths(manifest: str | os.PathLike) -> list[str]:
+  """The files of a manifest's name or pattern, ordered by name.
+
+  A name without * and ?, and one that exists as it is, stands for itself. Raises ManifestError for
+  a pattern that fits no file or that is an address, and if one of the shards
+  train-00000-of-00064.jsonl … is missing.
+  """
+  name = os.fspath(manifest)
+  if _WILD.isdisjoint(name) or os.path.lexists(name):
+    return [name]
+  if "://" in name:
+    raise ManifestError(
+      f"{one_line(name)} in config.data.train is a pattern in a bucket. Name its files, or use a "
+      "pattern of local files."
+    )
+  paths = sorted(glob.glob(name.replace("[", "[[]")))
+  if not paths:
+    raise ManifestError(f"No file fits the pattern {one_line(name)} in config.data.train.")
+  _check_complete(name, paths)
+  return paths
+
+
+def _check_complete(pattern: str, paths: Sequence[str]) -> None:
+  """Raises ManifestError if a shard is missing.
+
+  A pattern that chooses among the numbers of shards is not checked.
+  """
+  start = os.path.basename(pattern)
+  present = set(paths)
+  checked = set()
+  for path in paths:
+    folder, name = os.path.split(path)
+    shard = _SHARD.fullmatch(name)
+    if not shard or not start.startswith(("*", f"{shard[1]}-*")):
+      continue
+    first, number, total, last = shard.groups()
+    if (folder, first, total, last) in checked:
+      continue
+    checked.add((folder, first, total, last))
+    for other in range(int(total)):
+      expected = os.path.join(folder, f"{first}-{other:0{len(number)}}-of-{total}{last}")
+      if expected not in present:
+        raise ManifestError(
+          f"{one_line(pattern)} in config.data.train fits {one_line(path)}, but "
+          f"{one_line(expected)} is missing. If you want to train on a part, name its files."
+        )
+
+
+def _is_share(strategy: str) -> bool:
+  return strategy == "all" or strategy.endswith("%")
