@@ -45,12 +45,11 @@ def manifest_paths(manifest: str | os.PathLike) -> list[str]:
     return [name]
   if "://" in name:
     raise ManifestError(
-      f"{one_line(name)} in config.data.train is a pattern in a bucket. Name its files, or use a "
-      "pattern of local files."
+      f"{one_line(name)} is a pattern in a bucket. Name its files, or use a pattern of local files."
     )
   paths = sorted(glob.glob(name.replace("[", "[[]")))
   if not paths:
-    raise ManifestError(f"No file fits the pattern {one_line(name)} in config.data.train.")
+    raise ManifestError(f"No file fits the pattern {one_line(name)}.")
   _check_complete(name, paths)
   return paths
 
@@ -76,8 +75,8 @@ def _check_complete(pattern: str, paths: Sequence[str]) -> None:
       expected = os.path.join(folder, f"{first}-{other:0{len(number)}}-of-{total}{last}")
       if expected not in present:
         raise ManifestError(
-          f"{one_line(pattern)} in config.data.train fits {one_line(path)}, but "
-          f"{one_line(expected)} is missing. If you want to train on a part, name its files."
+          f"{one_line(pattern)} fits {one_line(path)}, but {one_line(expected)} is missing. If you "
+          "want a part, name its files."
         )
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks a manifest before training: bad records and statistics."""
+"""Checks manifests before training: bad records and statistics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import concurrent.futures
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import numpy as np
 
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.excerpts import one_line
+from data_pipelines.manifest.patterns import manifest_paths
 from data_pipelines.manifest.reader import BadRecord, ManifestError, ManifestReport
 from data_pipelines.media import frames as video
 from data_pipelines.media.container import media_kind
@@ -31,9 +33,9 @@ _KINDS = ("video", "images", "text only")
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-  """The contents of a manifest, and its errors."""
+  """The contents of manifests, and their errors."""
 
-  manifest: str
+  manifests: Sequence[str]
   report: ManifestReport  # bad includes records with bad media; samples counts the good ones.
   media: int
   unreadable: Mapping[str, str]  # Medium -> reason.
@@ -43,9 +45,9 @@ class CheckResult:
   def as_dict(self) -> dict[str, Any]:
     """The result for JSON."""
     return {
-      "manifest": self.manifest,
+      "manifests": list(self.manifests),
       "samples": self.report.samples,
-      "bad": [dict(line=bad.line, nth=bad.nth, reason=bad.reason) for bad in self.report.bad],
+      "bad": [dataclasses.asdict(bad) for bad in self.report.bad],
       "media": self.media,
       "unreadable": dict(self.unreadable),
       "prepended": self.report.prepended,
@@ -59,9 +61,12 @@ class CheckResult:
   def lines(self) -> Iterator[str]:
     """The result as text: first the bad records with file and line."""
     yield from map(str, self.report.bad)
+    title = f"{len(self.manifests)} manifests"
+    if len(self.manifests) == 1:
+      title = one_line(self.manifests[0])
     yield (
-      f"{one_line(self.manifest)}: {self.report.samples} good samples, {len(self.report.bad)} bad "
-      f"records; {self.media} media, {len(self.unreadable)} unreadable."
+      f"{title}: {self.report.samples} good samples, {len(self.report.bad)} bad records; "
+      f"{self.media} media, {len(self.unreadable)} unreadable."
     )
     yield "Samples: " + ", ".join(f"{count} with {kind}" for kind, count in self.counts.items())
     corrections = (
@@ -86,8 +91,8 @@ class CheckResult:
         yield f"{quantity.title:24}{figures['count']:9}{columns}{figures['sum']:12.6g}"
 
 
-def check_manifest(
-  manifest: str | os.PathLike,
+def check_manifests(
+  manifests: Sequence[str | os.PathLike],
   root: str | os.PathLike = "",
   *,
   decode: bool = False,
@@ -96,20 +101,21 @@ def check_manifest(
   limits: Limits = LIMITS,
   progress: TextIO | None = None,
 ) -> CheckResult:
-  """Checks the records and media of a manifest, with statistics.
+  """Checks the records and media of manifests, with statistics.
 
-  The statistics cover the good samples. decode: decode every frame, which finds damage inside
+  manifests: names, or patterns as in config.data.train. The statistics cover the good samples of
+  all of them. decode: decode every frame, which finds damage inside
   files. encode: a tokenizer's method, for lengths in tokens. Raises ManifestError for an unusable
   manifest, and for one without any record.
   """
   report = ManifestReport()
+  paths = list(itertools.chain.from_iterable(map(manifest_paths, manifests)))
   samples = []
   with WorkProgress("records", out=progress) as work:
-    for sample in llava.read_manifest(manifest, root, report):
-      samples.append(measured_sample(sample, encode))
-      work.count_one()
-  if not samples and not report.bad:
-    raise ManifestError(f"The manifest {one_line(os.fspath(manifest))} has no record.")
+    for path in paths:
+      for sample in _samples(path, root, report):
+        samples.append(measured_sample(sample, encode))
+        work.count_one()
   media = media_of(entry.sample for entry in samples)
   probes = MediaIndex(threads=threads, limits=limits, progress=progress).probes(media)
   unreadable = {name: probe.error for name, probe in probes.items() if probe.error}
@@ -123,19 +129,31 @@ def check_manifest(
       report.bad.append(BadRecord.at(entry.sample.origin, reason))
     else:
       good.append(entry)
-  report.bad.sort(key=lambda bad: (bad.line, bad.nth))
+  place = {path: number for number, path in enumerate(paths)}
+  report.bad.sort(key=lambda bad: (place[bad.manifest], bad.line, bad.nth))
   report.samples = len(good)
   counts = dict.fromkeys(_KINDS, 0)
   for entry in good:
     counts[_media_kind(entry.sample)] += 1
   return CheckResult(
-    manifest=os.fspath(manifest),
+    manifests=paths,
     report=report,
     media=len(media),
     unreadable=unreadable,
     counts=counts,
     quantities=list(quantities(good, probes)),
   )
+
+
+def _samples(manifest: str, root: str | os.PathLike, report: ManifestReport) -> Iterator[Sample]:
+  """The samples of a manifest. Raises ManifestError for one without any record."""
+  bad = len(report.bad)
+  is_empty = True
+  for sample in llava.read_manifest(manifest, root, report):
+    is_empty = False
+    yield sample
+  if is_empty and len(report.bad) == bad:
+    raise ManifestError(f"The manifest {one_line(manifest)} has no record.")
 
 
 def _scenes(sample: Sample) -> Iterator[Scene]:

@@ -28,7 +28,8 @@ OWN_FILES = {  # Verbs that read a config -> module with a main(argv).
   "view": "filax.cli.data_view",
 }
 
-CHECK = """filax data check MANIFEST
+MANIFEST = ".json, .jsonl, .csv, .parquet, .tar …"
+CHECK = """filax data check MANIFEST [MANIFEST ...]
 
 Reads all records, the header and first frame of each video, and each picture. Lists every bad
 record with its file and line, and every file that cannot be read. Counts samples, turns, words and
@@ -37,6 +38,7 @@ hours.
   filax data check train.json
   filax data check train.json --decode               # also decodes every frame: slow, but sure
   filax data check train.json --out runs/check       # also draws histograms
+  filax data check 'shards/train-*.jsonl'            # all shards together; none may be missing
 
 Exit code 0: all records are good; 1: some are bad; 2: the manifest cannot be read.
 """
@@ -106,7 +108,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     default=threads,
     help="media that are read at a time [one per processor]",
   )
-  _add_manifest(parser)
+  add("manifests", nargs="+", metavar="MANIFEST", help=MANIFEST)
+  _add_root(parser)
   parser.set_defaults(run=_check)
 
 
@@ -127,12 +130,12 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     metavar="RUNNER",
     help="a runner of Apache Beam for the media, e.g. DirectRunner",
   )
-  _add_manifest(parser)
+  add("manifest", metavar="MANIFEST", help=MANIFEST)
+  _add_root(parser)
   parser.set_defaults(run=_build)
 
 
-def _add_manifest(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("manifest", metavar="MANIFEST", help=".json, .jsonl, .csv, .parquet, .tar …")
+def _add_root(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--root", default="", help="folder of the media; default: the manifest's")
 
 
@@ -146,8 +149,8 @@ def _check(args: argparse.Namespace) -> int:
   if args.tokenizer:
     remedy = tokenizers.set_to("--tokenizer")
     encode = tokenizers.load_tokenizer(args.tokenizer, remedy).encode
-  result = check.check_manifest(
-    args.manifest,
+  result = check.check_manifests(
+    args.manifests,
     args.root,
     decode=args.decode,
     encode=encode,

@@ -108,13 +108,31 @@ def test_animations(options, tmp_path, capsys):
   assert "3 good samples, 1 bad records; 2 media, 0 unreadable." in lines[1]
 
 
+def test_shards_are_checked_together(tmp_path, capsys):
+  good = manifests.question_record("Why?")
+  for number, records in enumerate(([good, {}], [{}, good, good])):
+    manifests.write_manifest(tmp_path / f"train-0000{number}-of-00002.json", records)
+  code, out, _ = run(capsys, "check", tmp_path / "train-*.json")
+  assert code == 1 and "2 manifests: 3 good samples, 2 bad records;" in out
+  bad = [line.partition(": ")[0] for line in out.splitlines() if line.startswith(f"{tmp_path}")]
+  assert [place.rpartition("/")[2] for place in bad] == [
+    "train-00000-of-00002.json:3",
+    "train-00001-of-00002.json:2",
+  ]
+  code, out, _ = run(capsys, "check", *sorted(tmp_path.glob("*.json")), "--json")
+  assert [bad["manifest"] for bad in json.loads(out)["bad"]] == json.loads(out)["manifests"]
+  (tmp_path / "train-00000-of-00002.json").unlink()
+  code, _, err = run(capsys, "check", tmp_path / "train-*.json")
+  assert code == 2 and "train-00000-of-00002.json is missing" in err
+
+
 def test_texts_are_not_kept(tmp_path):
   path = tmp_path / "long.jsonl"
   line = json.dumps(manifests.question_record("Why?", "o" * 100_000)) + "\n"
   path.write_text(line * 600)  # 60 MB.
   tracemalloc.start()
   try:
-    result = check.check_manifest(path)
+    result = check.check_manifests([path])
     _, peak = tracemalloc.get_traced_memory()
   finally:
     tracemalloc.stop()
@@ -132,7 +150,7 @@ def test_decoding_finds_damage_inside_a_file(corpus, capsys):
 def test_figures(corpus, monkeypatch):
   lines = io.StringIO()
   monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
-  result = check.check_manifest(corpus, decode=True, progress=lines)
+  result = check.check_manifests([corpus], decode=True, progress=lines)
   assert "records 1, " in lines.getvalue() and "decoded media 4/4, " in lines.getvalue()
   figures = result.as_dict()["statistics"]
   assert figures["duration"] == pytest.approx(

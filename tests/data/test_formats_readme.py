@@ -79,7 +79,7 @@ def samples(folder, name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_example_is_good(name, folder):
-  result = check.check_manifest(path(folder, name), decode=True)
+  result = check.check_manifests([path(folder, name)], decode=True)
   assert (result.report.bad, result.report.samples) == ([], KINDS[name])
 
 
@@ -179,5 +179,5 @@ def test_an_array_record_data_set_is_built_of_other_formats(name, folder, tmp_pa
 
   built = build_array_record.build_data_set(path(folder, name), tmp_path / "out")
   assert (built.report.bad, built.samples) == ([], KINDS[name])
-  result = check.check_manifest(tmp_path / "out" / "manifest.jsonl")
+  result = check.check_manifests([tmp_path / "out" / "manifest.jsonl"])
   assert result.report.bad == [] and result.media == built.media

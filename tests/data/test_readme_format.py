@@ -36,7 +36,7 @@ def manifest(tmp_path_factory):
 
 
 def test_the_example_is_good(manifest):
-  result = check.check_manifest(manifest, decode=True)
+  result = check.check_manifests([manifest], decode=True)
   assert result.report.bad == [] and result.report.samples == 6
   assert result.report.prepended == result.report.surplus == 0
   assert result.counts == {"video": 4, "images": 1, "text only": 1}

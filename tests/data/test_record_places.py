@@ -36,9 +36,10 @@ def test_places_of_records(indent, places, tmp_path):
 
 def test_a_bad_record_of_a_single_line_is_named(tmp_path):
   path = write(tmp_path, [record("a"), record("b"), {"conversations": None}, record("c")])
-  result = check.check_manifest(path)
+  result = check.check_manifests([path])
   assert str(result.report.bad[0]).startswith(f"{path}:1#3: has conversations null")
-  assert result.as_dict()["bad"][0] | dict(reason="") == dict(line=1, nth=3, reason="")
+  bad = result.as_dict()["bad"][0] | dict(reason="")
+  assert bad == dict(manifest=str(path), line=1, nth=3, reason="")
 
 
 def test_an_origin_becomes_its_bad_record():

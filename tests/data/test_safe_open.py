@@ -86,7 +86,7 @@ def test_a_folder_with_a_pipe_is_a_bad_record(tmp_path):
   manifest = manifests.write_manifest(
     tmp_path / "m.json", [manifests.question_record("<image>\nq", video="d")]
   )
-  (bad,) = check.check_manifest(manifest).report.bad
+  (bad,) = check.check_manifests([manifest]).report.bad
   assert "1.jpg: is neither a file nor a folder" in bad.reason
 
 
