@@ -11,7 +11,7 @@ samples and manifest.jsonl are both manifests. Building runs in this process or,
 extra, on a runner of Apache Beam.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -30,6 +30,7 @@ from data_pipelines.manifest import llava, shapes
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.media_keys import MEDIA as MEDIA_KEYS
 from data_pipelines.manifest.media_keys import PLURALS
+from data_pipelines.manifest.patterns import manifest_paths
 from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError, located_records
 from data_pipelines.manifest.written_records import llava_record
 from data_pipelines.media import array_record, remote
@@ -65,9 +66,10 @@ def build_data_set(
 ) -> BuiltDataSet:
   """Writes the data sets of a manifest to the folder `out`.
 
-  proxy: the smaller copies of long videos. beam: the name of a runner, "" for this process. Bad
-  records and records with unreadable media are omitted. Raises ManifestError for an unusable
-  manifest, and ValueError if `out` contains a data set, Beam is missing or no record is usable.
+  manifest: a name, or a pattern of files in one folder, as in config.data.train. proxy: the
+  smaller copies of long videos. beam: the name of a runner, "" for this process. Bad records and
+  records with unreadable media are omitted. Raises ManifestError for an unusable manifest, and
+  ValueError if `out` contains a data set, Beam is missing or no record is usable.
   """
   if remote.is_remote(out):
     raise ValueError(f"--out {out} is in a bucket. Build in a folder here, and copy it there.")
@@ -75,12 +77,12 @@ def build_data_set(
   report = ManifestReport()
   _check_unused(out)
   config = _download_config(beam)
-  manifest = os.fspath(manifest)
-  folder = os.fspath(root) or os.path.dirname(manifest)
+  manifests = manifest_paths(manifest)
+  folder = os.fspath(root) or _folder_of(manifests)
   # Records are read twice, so that memory holds none but the names of their media.
-  names, has_records = _distinct_media(_good_records(manifest, folder, report))
+  names, has_records = _distinct_media(_good_records(manifests, folder, report))
   if not has_records:
-    raise ValueError(f"The manifest {manifest} has no good record to build from.")
+    raise ValueError(f"The manifest {os.fspath(manifest)} has no good record to build from.")
   errors: dict[str, str] = {}
   stored: Collection[str] = ()
   with contextlib.ExitStack() as stack:
@@ -93,8 +95,8 @@ def build_data_set(
       media.download_and_prepare(download_config=config)
       array_record.write_keys(out / MEDIA)
       stored = array_record.keys(out / MEDIA) or ()
-    again = _good_records(manifest, folder, ManifestReport())
-    kept = _complete_records(again, stored, errors, manifest, report)
+    again = _good_records(manifests, folder, ManifestReport())
+    kept = _complete_records(again, stored, errors, report)
     file = stack.enter_context(files.write_atomically(out / MANIFEST))
     samples = SampleBuilder(_write_records(kept, file, report), data_dir=out)
     samples.download_and_prepare(download_config=_download_config(""))
@@ -129,22 +131,34 @@ def _write_records(
     yield _packed(record, f"../../{MEDIA}")
 
 
+def _folder_of(manifests: Sequence[str]) -> str:
+  """The folder of the manifests. Raises ValueError for several."""
+  folders = {os.path.dirname(manifest) for manifest in manifests}
+  if len(folders) > 1:
+    raise ValueError(
+      f"{manifests[0]} and {manifests[-1]} are in different folders. Name the folder of their "
+      "media with --root."
+    )
+  return folders.pop()
+
+
 def _good_records(
-  manifest: str,
+  manifests: Sequence[str],
   folder: str,
   report: ManifestReport,
-) -> Iterator[tuple[LocatedRecord, Record]]:
-  """(place, record) of the valid records."""
-  for located in located_records(manifest):
-    record = located.record
-    try:
-      sample = llava.parse_record(record, "", folder, report)
-    except RecordError as error:
-      report.bad.append(BadRecord(manifest, located.line, str(error), located.nth))
-      continue
-    if shapes.other_reader(record) is not None:
-      record = llava_record(sample, functools.partial(_name_below, folder))
-    yield located, record
+) -> Iterator[tuple[str, LocatedRecord, Record]]:
+  """(manifest, place, record) of the valid records."""
+  for manifest in manifests:
+    for located in located_records(manifest):
+      record = located.record
+      try:
+        sample = llava.parse_record(record, "", folder, report)
+      except RecordError as error:
+        report.bad.append(BadRecord(manifest, located.line, str(error), located.nth))
+        continue
+      if shapes.other_reader(record) is not None:
+        record = llava_record(sample, functools.partial(_name_below, folder))
+      yield manifest, located, record
 
 
 def _name_below(folder: str, media: str) -> str:
@@ -153,14 +167,13 @@ def _name_below(folder: str, media: str) -> str:
 
 
 def _complete_records(
-  good: Iterable[tuple[LocatedRecord, Record]],
+  good: Iterable[tuple[str, LocatedRecord, Record]],
   stored: Collection[str],
   errors: Mapping[str, str],
-  manifest: str,
   report: ManifestReport,
 ) -> Iterator[Record]:
   """The records with all media stored."""
-  for located, record in good:
+  for manifest, located, record in good:
     missing = [name for name in _media_names(record) if name not in stored]
     if not missing:
       yield record
@@ -171,14 +184,16 @@ def _complete_records(
     report.bad.append(BadRecord(manifest, located.line, reason, located.nth))
 
 
-def _distinct_media(good: Iterable[tuple[LocatedRecord, Record]]) -> tuple[list[str], bool]:
+def _distinct_media(
+  good: Iterable[tuple[str, LocatedRecord, Record]],
+) -> tuple[list[str], bool]:
   """(media of all records, whether there are any).
 
   Media are in the order of first use.
   """
   names: dict[str, None] = {}
   has_records = False
-  for _, record in good:
+  for _, _, record in good:
     has_records = True
     names.update(dict.fromkeys(_media_names(record)))
   return list(names), has_records

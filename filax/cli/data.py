@@ -50,6 +50,7 @@ be used in config.data.train.
 
   filax data build train.json --out data/packed
   filax data build train.json --out data/packed --proxy 2,384   # long videos at 2 frames a second
+  filax data build 'shards/train-*.jsonl' --out data/packed     # all shards together
 
 Exit code 0: all records are packed; 1: some were left out, and are listed; 2: nothing was packed.
 """

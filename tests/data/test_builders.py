@@ -183,6 +183,25 @@ def test_of_two_builds_of_a_folder_the_second_is_refused(tmp_path):
   assert (tmp_path / "out" / "manifest.jsonl").read_text().count("\n") == 3
 
 
+def test_shards_are_built_together(tmp_path):
+  for number in (0, 1):
+    records = [manifests.question_record(f"Question {number}?"), {}]
+    manifests.write_manifest(tmp_path / f"train-0000{number}-of-00002.json", records)
+  result = build_array_record.build_data_set(tmp_path / "train-*.json", tmp_path / "out")
+  assert result.samples == 2
+  assert [bad.manifest[-19:] for bad in result.report.bad] == [
+    "00000-of-00002.json",
+    "00001-of-00002.json",
+  ]
+  lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
+  assert ["Question 0?" in lines[0], "Question 1?" in lines[1]] == [True, True]
+  for name in "ab":
+    (tmp_path / name).mkdir()
+    manifests.write_manifest(tmp_path / name / "m.json", [manifests.question_record("Why?")])
+  with pytest.raises(ValueError, match=r"different folders\. Name the folder of their media"):
+    build_array_record.build_data_set(tmp_path / "?" / "m.json", tmp_path / "other")
+
+
 def test_nothing_to_build(tmp_path):
   path = manifests.write_manifest(tmp_path / "m.json", [3])
   with pytest.raises(ValueError, match="no good record"):
