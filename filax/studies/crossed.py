@@ -34,8 +34,8 @@ class CrossedMean(NamedTuple):
 
   @property
   def has_interval(self) -> bool:
-    """False for one video under one seed, whose spread is unknown."""
-    return math.isfinite(self.error)
+    """False if the spread is unknown: one video under one seed, or equal scores."""
+    return math.isfinite(self.error) and self.error > 0
 
   @property
   def share_bounds(self) -> tuple[float, float]:
