@@ -150,6 +150,8 @@ def test_a_step_under_another_name_is_damage(good, tmp_path):
   folder = tmp_path / "run"
   shutil.copytree(good, folder)
   (folder / "checkpoints" / "2").rename(folder / "checkpoints" / "3")
+  with pytest.raises(store.Damaged, match="it holds step 2"):
+    record.read_record(folder / "checkpoints" / "3")
   assert tiny.restore(folder).step == 1
 
 
