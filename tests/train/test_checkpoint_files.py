@@ -155,6 +155,17 @@ def test_a_step_under_another_name_is_damage(good, tmp_path):
   assert tiny.restore(folder).step == 1
 
 
+def test_a_parameter_is_compared_with_its_digest(good):
+  step = good / "checkpoints" / "2"
+  written = streamed.read_json(step, "data")["digests"]["params/llm/bias"]
+  np.testing.assert_array_equal(
+    streamed.read_parameter(step, "llm/bias", written), tiny.params(2)["llm"]["bias"]
+  )
+  other = streamed.read_json(good / "checkpoints" / "1", "data")["digests"]["params/llm/bias"]
+  with pytest.raises(ValueError, match=r"llm/bias of .* \(its digest differs\)"):
+    streamed.read_parameter(step, "llm/bias", other)
+
+
 @pytest.mark.parametrize(
   "changes",
   [
