@@ -274,6 +274,8 @@ def test_the_error_of_a_mean_agrees_with_scipy():
   values = np.random.default_rng(0).normal(size=80)
   error = resampling.mean_error(values, np.arange(80))
   assert error == pytest.approx(scipy.stats.sem(values))
+  of_videos = resampling.mean_error(np.repeat(values, 3), np.repeat(np.arange(80), 3))
+  assert of_videos == pytest.approx(error)
 
 
 def test_both_intervals_are_given(tmp_path):
