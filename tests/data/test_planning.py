@@ -60,6 +60,15 @@ def test_rows_keep_every_budget_and_hold_every_sample(sizes, batch, packing, see
   assert (per_shape - once < batch).all()
 
 
+def test_rows_that_were_packed_together_are_not_in_one_batch():
+  """Packing fills the rows one after another, so neighbours have samples of similar lengths."""
+  sizes = np.random.default_rng(0).integers(10, 60, (200, 1)) * [1, 0, 0]
+  epoch = Planner(fixed(sizes), SHAPES[1:], batch=4, seed=0).epoch(0)
+  are_neighbours = (np.diff(epoch.order.reshape(-1, 4)) == 1).all(1)
+  assert len(are_neighbours) > 20
+  assert not are_neighbours.any()
+
+
 @given(sizes=SIZES)
 def test_numbers_run_across_epochs_and_any_one_can_be_asked_first(sizes):
   def make():
