@@ -158,3 +158,11 @@ def test_every_selector_is_a_file_without_parameters():
       return model.init(jax.random.key(0), t, m)
 
     assert jax.eval_shape(init, video(frames=frames), jnp.ones((B, frames), bool)) == {}
+
+
+def test_a_video_with_just_enough_frames_is_clustered():
+  """Three equal frames are one scene and the fourth is another; fewer would be spread evenly."""
+  x = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+  model = build("selector", dict(name="kmeans", scenes=2, size=2))
+  index = select(model, x[None, :, None], [4]).index[0]
+  np.testing.assert_array_equal(index, [[0, 0], [1, 3]])
