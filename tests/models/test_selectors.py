@@ -166,3 +166,17 @@ def test_a_video_with_just_enough_frames_is_clustered():
   model = build("selector", dict(name="kmeans", scenes=2, size=2))
   index = select(model, x[None, :, None], [4]).index[0]
   np.testing.assert_array_equal(index, [[0, 0], [1, 3]])
+  np.testing.assert_array_equal(index[:, model.representative], [0, 3])
+
+
+def test_the_settings_of_k_means_reach_it(monkeypatch):
+  asked = {}
+
+  def note(x, mask, count, **settings):
+    asked.update(settings, count=count)
+    return jnp.arange(count)
+
+  monkeypatch.setattr(kmeans, "scene_frames", note)
+  model = build("selector", dict(name="kmeans", scenes=3, size=2, seeds="random", steps=7))
+  select(model, video(batch=1), [T])
+  assert (asked["count"], asked["seeds"], asked["steps"]) == (3, "random", 7)
