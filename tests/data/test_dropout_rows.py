@@ -124,11 +124,6 @@ def test_packing_keeps_the_budgets_of_every_stage():
     assert (sizes[row == n].sum(0) <= capacity(shape)).all()
 
 
-def test_attention_drops_nothing_of_a_sample_without_a_query():
-  kept = dropout_stages.kept([10, 7], STAGES, [True, False])
-  np.testing.assert_array_equal(kept, [[7, 5], [2, 5]])
-
-
 def test_an_unknown_kind_of_queries_names_the_knob(folder):
   with pytest.raises(ValueError, match=r"config\.model\.llm\.dropout_queries='all'"):
     corpora.open_pipeline(folder, layout=dataclasses.replace(DROPS, queries="all"))
