@@ -52,6 +52,20 @@ def test_a_file_appears_at_the_end(tmp_path):
   assert names(path.parent) == ["file"]
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+  """Otherwise a machine that loses its power may keep the name of an empty file."""
+  path = tmp_path / "file"
+  synced = []
+
+  def note(descriptor):
+    synced.append((os.fstat(descriptor).st_size, path.exists()))
+
+  monkeypatch.setattr(os, "fsync", note)
+  with files.write_atomically(path) as file:
+    file.write(CONTENT)
+  assert synced == [(len(CONTENT), False)]
+
+
 def test_an_error_keeps_the_file_that_was(tmp_path):
   path = tmp_path / "file"
   path.write_bytes(b"before")

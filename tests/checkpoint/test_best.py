@@ -45,9 +45,9 @@ def test_the_best_stays_beside_the_newest(tmp_path):
 
 def test_with_a_minus_the_least_is_best(tmp_path):
   with store.Checkpoints(tmp_path, 1, best_metric=f"-{METRIC}") as checkpoints:
-    for step, score in enumerate([3.0, 1.0, 2.0], 1):
+    for step, score in enumerate([3.0, 1.0, 1.0, 2.0], 1):
       save(checkpoints, step, score)
-  assert steps(tmp_path) == [2, 3] and named(tmp_path) == 2
+  assert steps(tmp_path) == [2, 4] and named(tmp_path) == 2
 
 
 def test_without_a_metric_only_the_newest_stay(tmp_path):
@@ -105,6 +105,19 @@ def test_a_score_before_its_checkpoint_is_complete_names_the_one_before(tmp_path
     checkpoints.save(state(2), 2, "plan", {})
     checkpoints.wait()
     assert named(tmp_path) == 2
+
+
+def test_a_step_that_waits_for_its_checkpoint_gives_way_to_a_better_one_alone(tmp_path):
+  kept = best.BestCheckpoint(tmp_path, METRIC)
+  kept.start([1])
+  assert kept.offer(1, {METRIC: 0.5})
+  assert kept.offer(2, {METRIC: 0.9})
+  assert [kept.protects(step) for step in (1, 2, 3)] == [True, True, False]
+  assert not kept.offer(3, {METRIC: 0.7})
+  kept.note_written(3)
+  assert named(tmp_path) == 1
+  kept.note_written(2)
+  assert named(tmp_path) == 2
 
 
 def test_after_a_crash_the_scores_on_record_name_the_best(tmp_path):

@@ -153,6 +153,8 @@ def test_large_arrays_are_shared_by_threads():
   assert sum(digest.box_sums([digest.Box((0, 0), x)], x.shape)) % 2**64 == sum_of(x)
   x = x.reshape(-1)
   assert sum(digest.box_sums([digest.Box((0,), x)], x.shape)) % 2**64 == sum_of(x)
+  parts = [digest.Box((0,), x[:1000]), digest.Box((1000,), x[1000:])]
+  assert sum(digest.box_sums(parts, x.shape)) % 2**64 == sum_of(x)
 
 
 def test_keys_and_trees():

@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -192,6 +194,30 @@ def test_a_host_that_is_gone_is_followed(tmp_path):
   assert "elsewhere" in reports[0] and "takes over" in reports[0] and "Taking over" in reports[1]
 
 
+def test_a_holder_has_its_own_time_to_give_a_sign(tmp_path):
+  foreign(tmp_path, stale_seconds=1.0)
+  began = time.monotonic()
+  with Lease(tmp_path, 0.1):
+    assert time.monotonic() - began >= 1.0
+
+
+def test_a_lease_that_cannot_be_changed_is_no_endless_wait(tmp_path, monkeypatch):
+  foreign(tmp_path, stale_seconds=0.1)
+  monkeypatch.setattr(small_file.LocalFile, "swap", lambda self, before, after: False)
+  with pytest.raises(Held, match="cannot be taken over"):
+    Lease(tmp_path, 0.1).__enter__()
+
+
+@pytest.mark.parametrize(("devices", "is_copy"), [((7, 7), True), ((7, 8), False)])
+def test_files_of_two_devices_may_be_one(tmp_path, monkeypatch, devices, is_copy):
+  """A network file system that is mounted twice shows one file under two numbers."""
+  theirs, ours = (types.SimpleNamespace(st_dev=device, st_ino=device) for device in devices)
+  ours.st_ino = 9
+  new = Lease(tmp_path, STALE)
+  monkeypatch.setattr(new, "_facts_of_files", lambda holder: (theirs, ours))
+  assert new._is_copied_from(owner.this_process(STALE, "/elsewhere/run")) == is_copy
+
+
 @pytest.mark.parametrize("offset", [-600.0, 600.0])
 def test_clocks_that_are_wrong_change_nothing(tmp_path, monkeypatch, offset):
   """Neither a holder's clock nor ours is used: a live holder stays, a silent one is followed."""
@@ -272,6 +298,42 @@ def test_an_unreadable_lease_is_watched_like_any_other(tmp_path, content):
     held.check_held()
 
 
+def test_a_write_that_succeeded_in_spite_of_its_error_is_followed_up(tmp_path, monkeypatch):
+  with Lease(tmp_path, STALE) as held:
+    swap = held._file.swap
+    errors = [OSError("no answer in time")]
+
+    def unsure_swap(before, after):
+      changed = swap(before, after)
+      if errors:
+        raise errors.pop()
+      return changed
+
+    monkeypatch.setattr(held._file, "swap", unsure_swap)
+    time.sleep(STALE)
+    beat = record(tmp_path).beat
+    time.sleep(STALE / 2)
+    assert not errors
+    assert record(tmp_path).beat > beat
+
+
+def test_a_lease_is_given_back_after_the_write_that_runs(tmp_path, monkeypatch):
+  is_writing = threading.Event()
+  with Lease(tmp_path, STALE) as held:
+    swap = held._file.swap
+
+    def slow_swap(before, after):
+      changed = swap(before, after)
+      if after is not None:
+        is_writing.set()
+        time.sleep(0.2)
+      return changed
+
+    monkeypatch.setattr(held._file, "swap", slow_swap)
+    assert is_writing.wait(10)
+  assert not (tmp_path / lease.FILE_NAME).exists()
+
+
 def test_a_lease_that_was_removed_is_lost(tmp_path):
   with Lease(tmp_path, STALE) as held:
     (tmp_path / lease.FILE_NAME).unlink()
@@ -329,6 +391,30 @@ def test_a_small_file_changes_only_from_what_was_seen(tmp_path, kind):
   assert file.swap(b"long", b"ab") and file.read_content() == b"ab"
   assert file.swap(b"ab", None) and file.read_content() is None
   assert [p.name for p in tmp_path.iterdir()] == []
+
+
+def test_a_file_that_was_replaced_before_it_was_locked_stays(tmp_path, monkeypatch):
+  file = small_file.LocalFile(tmp_path / "file")
+  assert file.swap(None, b"first")
+
+  def replace_and_lock(descriptor):
+    file.path.unlink()
+    file.path.write_bytes(b"of another")
+    return True
+
+  monkeypatch.setattr(small_file, "_lock", replace_and_lock)
+  assert not file.swap(b"first", b"second")
+  assert file.read_content() == b"of another"
+
+
+def test_a_file_that_another_process_changes_is_waited_for(tmp_path, monkeypatch):
+  monkeypatch.setattr(small_file, "_LOCK_SECONDS", 0.1)
+  file = small_file.LocalFile(tmp_path / "file")
+  assert file.swap(None, b"first")
+  with file.path.open("rb") as other:
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert not file.swap(b"first", b"second")
+  assert file.swap(b"first", b"second")
 
 
 def test_a_record_has_one_size(tmp_path):

@@ -58,8 +58,9 @@ def test_quantised_kernels_all_come_from_one_step(tmp_path, monkeypatch):
 
   monkeypatch.setattr(step_arrays, "open_params", read_before_the_next_save)
   path = "llm/dense/kernel"
-  leaves, missing, _ = coded.read_coded(tmp_path, shapes, {path: kernel}, "int8")
+  leaves, missing, extra = coded.read_coded(tmp_path, shapes, {path: kernel}, "int8")
   assert not missing
+  assert not extra
   scale = float(leaves["llm/dense/kernel_scales"].max()) * 127
   assert scale == pytest.approx(float(leaves["llm/bias"][0]), rel=0.02)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from filax.convert import layout
+from filax.convert import layout, tensor_map
 
 CASES = {  # layout -> (our shape, their tensor from ours)
   "D H d -> (H d) D": ((3, 2, 4), lambda x: x.reshape(3, 8).T),
@@ -78,3 +78,8 @@ def test_axes_that_differ_are_refused():
     layout.parse_layout("D H -> D d")
   with pytest.raises(ValueError, match="does not have the axes"):
     layout.parse_layout("D H -> H D").tensor_shape((1, 2, 3))
+
+
+def test_a_share_of_a_tensor_is_cut_like_a_tensor():
+  rows = tensor_map.RowShare(np.arange(24).reshape(12, 2), (1, 3))
+  np.testing.assert_array_equal(rows[1:3, :1], [[10], [12]])

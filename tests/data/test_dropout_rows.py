@@ -32,6 +32,7 @@ def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
   )
   (shape,) = pipe.plan.row_shapes
   assert shape.room == dropout_stages.room(shape, DROPS) and shape.stages == 2 and shape.queries
+  demand = pipe.plan.planner.demand(0)
   for plan, row in rows(pipe):
     asked = [q for q in row["queries"] if q >= 0]
     for segment in range(1, len(plan.samples) + 1):
@@ -41,6 +42,10 @@ def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
       np.testing.assert_array_equal(
         row["keep"][:, segment - 1], [int(visual * 0.75), int(visual * 0.25)]
       )
+      number = plan.samples[segment - 1]
+      assert demand.tokens[number] == len(inside)
+      left = len(inside) - visual + row["keep"][:, segment - 1]
+      np.testing.assert_array_equal(demand.tokens_after[number], left)
       learnt = row["loss_mask"][inside] > 0  # Of the next token.
       starts = inside[learnt & ~np.insert(learnt[:-1], 0, False)]
       if asks == "released":

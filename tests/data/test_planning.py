@@ -60,6 +60,23 @@ def test_rows_keep_every_budget_and_hold_every_sample(sizes, batch, packing, see
   assert (per_shape - once < batch).all()
 
 
+def test_rows_that_were_packed_together_are_not_in_one_batch():
+  """Packing fills the rows one after another, so neighbours have samples of similar lengths."""
+  sizes = np.random.default_rng(0).integers(10, 60, (200, 1)) * [1, 0, 0]
+  epoch = Planner(fixed(sizes), SHAPES[1:], batch=4, seed=0).epoch(0)
+  are_neighbours = (np.diff(epoch.order.reshape(-1, 4)) == 1).all(1)
+  assert len(are_neighbours) > 20
+  assert not are_neighbours.any()
+
+
+def test_epochs_of_other_lengths_have_other_numbers_of_rows():
+  """Without packing, too: in the second epoch, half of the samples need the larger shape."""
+  lengths = [[10, 10, 10, 10], [10, 10, 40, 40]]
+  demands = [Demand.from_columns(np.array([[n, 0, 0] for n in epoch])) for epoch in lengths]
+  planner = Planner(demands.__getitem__, SHAPES, batch=4, seed=0, packing=False, vary=True)
+  assert [planner.row_count(epoch) for epoch in (0, 1)] == [4, 8]
+
+
 @given(sizes=SIZES)
 def test_numbers_run_across_epochs_and_any_one_can_be_asked_first(sizes):
   def make():
@@ -186,3 +203,9 @@ def test_a_share_of_an_epoch_is_exact(epochs, steps):
   rows = types.SimpleNamespace(first_row=lambda epoch: 10 * epoch)
   ten_rows = types.SimpleNamespace(planner=rows, batch=2, row_count=lambda epoch: 10)
   assert plan.Plan.step_count(ten_rows, epochs) == steps
+
+
+def test_a_share_of_an_epoch_is_of_the_rows_of_that_epoch():
+  rows = types.SimpleNamespace(first_row=[0, 10, 22, 42].__getitem__)
+  growing = types.SimpleNamespace(planner=rows, batch=2, row_count=[10, 12, 20].__getitem__)
+  assert plan.Plan.step_count(growing, 2.5) == 16

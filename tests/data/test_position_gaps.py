@@ -6,7 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_pipelines.packing.position_gaps import gap_generator, gapped_positions
+from data_pipelines.packing import frame_sampling
+from data_pipelines.packing.position_gaps import gap_generator, gapped_positions, visual_borders
+from data_pipelines.packing.visual_order import NEWLINE
 from filax.spec import TEXT, dropout_stages
 from filax.testing import corpora
 
@@ -82,6 +84,32 @@ def test_positions_are_those_of_a_plain_loop(folder, newline):
   for number, positions in sample_arrays(pipe).items():
     expected = looped_positions(visual_index[number], pipe, number)
     np.testing.assert_array_equal(positions, expected, err_msg=f"sample {number}")
+
+
+def test_the_tiles_of_a_picture_stay_together(folder):
+  pipe = opened(folder, images=dict(mode="anyres", tiles=4), rows=((12, 8, 400, 4),))
+  composer = pipe.plan.composer
+  number = 3  # One wide picture.
+  layouts = composer.timeline_layouts(pipe.plan.samples[number], number, 0)
+  encoded = composer.encode_text(pipe.plan.samples[number], layouts)
+  positions = composer.positions(encoded, layouts, number, 0)
+  start, stop = encoded.spans[0]
+  assert layouts[0].images > 2
+  assert positions[-1] > 2 * len(positions)
+  np.testing.assert_array_equal(np.diff(positions[start:stop]), 1)
+
+
+def test_a_newline_is_no_border():
+  """Of a video whose groups have a single token, and of a picture."""
+  patterns = [np.array([0, 1, NEWLINE]), np.array([0, 1, NEWLINE, 2, 3, NEWLINE])]
+  borders = visual_borders([(2, 5), (7, 13)], patterns, [1, 4])
+  assert borders.tolist() == [2, 3, 5, 7, 13]
+
+
+def test_gaps_do_not_depend_on_the_phase_of_frames():
+  phases = [frame_sampling.random_phase(0, 1, sample) for sample in range(4)]
+  draws = [gap_generator(0, 1, sample).random() for sample in range(4)]
+  assert not set(phases) & set(draws)
 
 
 def test_nothing_but_positions_depends_on_gaps(folder):

@@ -28,6 +28,14 @@ def test_ends_are_llavas_linspace_of_indices(frames, count, fps):
   assert times[0] == 0 and np.all(np.diff(times) >= 0) and times[-1] <= extent.last + 1e-9
 
 
+def test_a_scene_within_another_does_not_end_the_video():
+  probes = dict(
+    long=Probe(frames=40, duration=10.0, fps=4.0), short=Probe(frames=12, duration=3.0, fps=4.0)
+  )
+  extent = frame_sampling.extent((Scene("long"), Scene("short", at=2.0)), probes)
+  assert (extent.last, extent.duration) == (9.75, 10.0)
+
+
 def test_phases():
   def times(phase, u=0.5):
     return frame_sampling.sample_times(dict(UNIFORM, phase=phase), 5, TEN, u)

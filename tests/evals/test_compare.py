@@ -137,9 +137,10 @@ def test_unpaired_questions_are_counted(tmp_path):
   assert "2 questions answered by" in comparison["warnings"][0]
 
 
-def test_ids_of_several_answers_are_left_out(tmp_path):
+@pytest.mark.parametrize("times", [(2, 1), (1, 2)])
+def test_ids_of_several_answers_are_left_out(tmp_path, times):
   rows = answer_rows(6)
-  first, second = two_runs(tmp_path, [*rows, rows[0]], rows)
+  first, second = two_runs(tmp_path, *(rows + rows[:1] * (count - 1) for count in times))
   comparison = compare(first, second, FEW)
   assert comparison["paired"] == 5
   assert any("1 id of several answers" in sentence for sentence in comparison["warnings"])
@@ -214,6 +215,20 @@ def test_mcnemar_agrees_with_scipy_and_with_the_definition():
   assert sum(test[name] for name in ("both_right", "both_wrong", "lost", "gained")) == 300
 
 
+def test_half_a_score_is_right_for_mcnemar():
+  scores = [(0.4, 0.5), (0.5, 0.4), (0.9, 0.5), (0.1, 0.4)]
+  first = [dict(score=before) for before, _ in scores]
+  second = [dict(score=after) for _, after in scores]
+  test = mcnemar(PairedAnswers(first, second, [], [], []))
+  counts = [test[name] for name in ("gained", "lost", "both_right", "both_wrong")]
+  assert counts == [1, 1, 1, 1]
+
+
+def test_a_group_that_a_resample_leaves_empty_has_no_share():
+  groups = np.array([0] * 9 + [1])  # A third of the resamples lack the last question.
+  assert resampling.bootstrap_interval(np.ones(10), np.arange(10), groups) == (1.0, 1.0)
+
+
 def test_mcnemar_without_flips_is_certain_of_nothing():
   pairs = PairedAnswers([dict(score=1.0)], [dict(score=1.0)], [], [], [])
   assert mcnemar(pairs)["p"] == 1.0
@@ -274,6 +289,8 @@ def test_the_error_of_a_mean_agrees_with_scipy():
   values = np.random.default_rng(0).normal(size=80)
   error = resampling.mean_error(values, np.arange(80))
   assert error == pytest.approx(scipy.stats.sem(values))
+  of_videos = resampling.mean_error(np.repeat(values, 3), np.repeat(np.arange(80), 3))
+  assert of_videos == pytest.approx(error)
 
 
 def test_both_intervals_are_given(tmp_path):

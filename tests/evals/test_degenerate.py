@@ -16,6 +16,7 @@ from filax.evals.metrics.degenerate import answer_flag
     ("…", "symbols"),
     ("A", ""),
     ("(B) a dog", ""),
+    ("A man walks his dog.\n--------------\nThen both of them sit down.", ""),
     ("1000000", ""),
     ("no no", ""),
     ("答案是B", ""),

@@ -457,6 +457,17 @@ def test_a_very_long_answer_ends_soon(part):
   assert time.monotonic() - start < 30
 
 
+def test_the_end_of_a_very_long_answer_counts():
+  assert chosen("Many things can be seen. " * 1000 + "The answer is B.", OPTIONS) == "B"
+
+
+@pytest.mark.parametrize(
+  "text", ["It is not B. On reflection, it is B.", "First I denied: it is not B. Final answer: B"]
+)
+def test_what_was_denied_before_may_be_chosen(text):
+  assert chosen(text, OPTIONS) == "B"
+
+
 TEN = tuple(f"the scene number {number}" for number in range(10))
 
 

@@ -158,3 +158,25 @@ def test_every_selector_is_a_file_without_parameters():
       return model.init(jax.random.key(0), t, m)
 
     assert jax.eval_shape(init, video(frames=frames), jnp.ones((B, frames), bool)) == {}
+
+
+def test_a_video_with_just_enough_frames_is_clustered():
+  """Three equal frames are one scene and the fourth is another; fewer would be spread evenly."""
+  x = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+  model = build("selector", dict(name="kmeans", scenes=2, size=2))
+  index = select(model, x[None, :, None], [4]).index[0]
+  np.testing.assert_array_equal(index, [[0, 0], [1, 3]])
+  np.testing.assert_array_equal(index[:, model.representative], [0, 3])
+
+
+def test_the_settings_of_k_means_reach_it(monkeypatch):
+  asked = {}
+
+  def note(x, mask, count, **settings):
+    asked.update(settings, count=count)
+    return jnp.arange(count)
+
+  monkeypatch.setattr(kmeans, "scene_frames", note)
+  model = build("selector", dict(name="kmeans", scenes=3, size=2, seeds="random", steps=7))
+  select(model, video(batch=1), [T])
+  assert (asked["count"], asked["seeds"], asked["steps"]) == (3, "random", 7)

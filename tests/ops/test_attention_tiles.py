@@ -147,3 +147,22 @@ def test_rows_that_a_mesh_shares_are_skipped_together():
     spread = jax.device_put(x, jax.NamedSharding(layout, jax.P("data")))
     out = jax.jit(lambda q, k, v: blockwise(q, k, v, at, at, BLOCK))(*spread[:3])
   np.testing.assert_allclose(out, exact(at, at, *x)[0], atol=5e-6)
+
+
+@pytest.mark.parametrize(
+  ("queries", "keys", "full", "live"),
+  [
+    ([0, 1, 2], [0, 1], 0, 1),  # The first query does not see the last key.
+    ([0, 1, 2], [2, 3], 0, 1),  # The last query sees the first key alone.
+    ([0, 1, 2], [3, 4], 0, 0),
+    ([1, 2], [0, 1], 1, 1),
+    ([1, 2], [0, 1, 2], 0, 1),
+  ],
+)
+def test_the_kind_of_a_tile_by_its_places(queries, keys, full, live):
+  """Tiles of any size: they begin anywhere behind a cache."""
+  q_at, kv_at = (
+    (jnp.ones((1, 1, len(places)), jnp.int32), jnp.array([[places]])) for places in (queries, keys)
+  )
+  schedule = tiles.schedule(q_at, kv_at, rows=1)
+  assert (int(schedule.full.item()), int(schedule.live.item())) == (full, live)

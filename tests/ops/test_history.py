@@ -60,6 +60,12 @@ def test_missing_history_is_the_representative_itself():
   np.testing.assert_array_equal(got[:3], [[0, 0, 0], [1, 1, 1], [2, 3, 3]])
 
 
+def test_padding_between_frames_joins_no_scene():
+  mask = jnp.ones(T, bool).at[jnp.array([1, 3])].set(False)
+  got = supplement(jnp.ones((T, D)), mask, jnp.array([4]), 4, "similar")
+  np.testing.assert_array_equal(got, [[0, 2, 4, 4]])
+
+
 def test_the_first_scene_may_reach_back_to_frame_zero():
   x = jnp.ones((T, D)).at[0].set(jnp.array([1.0, 0, 0, 0])).at[5].set(jnp.array([2.0, 0, 0, 0]))
   got = supplement(x, jnp.ones(T, bool), jnp.array([5]), 2, "similar")

@@ -81,6 +81,26 @@ def test_empty_clusters_are_relocated_like_sklearn(empty):
   )
 
 
+def test_padding_counts_in_no_mean():
+  x = jnp.array([[4.0, 0.0], [-4.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+  mask = jnp.array([True, True, False, False])
+  moved = kmeans.update(x, mask, jnp.array([[3.0, 0.0], [-3.0, 1.0]]))
+  np.testing.assert_array_equal(moved, [[4, 0], [-4, 0]])
+
+
+def test_a_frame_that_differs_from_its_centre_by_rounding_is_no_scene():
+  x = jnp.full((4, 2), 3.0)
+  owner, _ = kmeans.assign(x, everything(x), jnp.array([[3.000001, 3.0], [50.0, 50.0]]))
+  np.testing.assert_array_equal(owner, 0)
+
+
+def test_a_centre_for_which_no_frame_is_left_stays():
+  """Both kinds of frames are at their centres, so the third centre gets none of them."""
+  x = jnp.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+  centers = jnp.array([[1.0, 0.0], [-1.0, 0.0], [5.0, 5.0]])
+  np.testing.assert_array_equal(kmeans.update(x, everything(x), centers), centers)
+
+
 def test_large_offsets_keep_their_digits():
   x, owner = blobs(3, 256, 8, 32, spread=0.1)
   offset = np.zeros(32, np.float32)

@@ -121,6 +121,7 @@ def test_sample_mean_is_the_mean_of_sample_means():
   segment_ids = np.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 3, 3, 3]], np.int32)
   mask = np.array([[1, 0, 1, 0, 1, 0], [0, 1, 1, 1, 1, 0]], np.float32)
   nll = np.arange(12.0).reshape(2, 6).astype(np.float32)
+  nll[mask == 0] = np.inf  # That of a target outside of the vocabulary.
   samples = [[0, 2], [4], [7, 8], [9, 10]]  # Row 1, segment 1 has no supervised token.
   expected = np.mean([np.mean(s) for s in samples])
   total, count = losses.sample_mean(*map(jnp.asarray, (nll, mask, segment_ids)), segments=3)

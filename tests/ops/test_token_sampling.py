@@ -110,3 +110,24 @@ def test_masked_tokens_are_never_drawn():
   x = jnp.where(jnp.arange(8) < 2, 0.0, -jnp.inf)[None].repeat(500, axis=0)
   drawn = DRAW(x, keys(len(x)), jnp.float32(5), jnp.float32(1), jnp.int32(0))
   assert set(drawn.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+  ("logits", "top_p", "kept"),
+  [
+    ([0.0, 0.0], 0.5, 1),  # One token of two has half of the probability already.
+    ([0.0, 0.0], 0.51, 2),
+    ([0.0, -30.0, -40.0], 1.0, 3),  # In float32, the first has all of the probability.
+    ([0.0, 0.0], 0.0, 1),  # The likeliest token always stays.
+  ],
+)
+def test_top_p_keeps_the_fewest_tokens(logits, top_p, kept):
+  ranked, _ = sampling.ranked_logits(jnp.array([logits]), 1.0, top_p, 0)
+  assert int(np.isfinite(ranked).sum()) == kept
+
+
+def test_min_p_alone_cuts_a_draw():
+  """The second token has 0.9 of the probability of the first."""
+  x = jnp.tile(jnp.log(jnp.array([1.0, 0.9, 0.0001])), (64, 1))
+  drawn = DRAW(x, keys(64), 1.0, 1.0, 0, 0.95)
+  np.testing.assert_array_equal(drawn, 0)

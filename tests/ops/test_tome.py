@@ -137,3 +137,13 @@ def test_tokens_of_zeros_stay_finite_and_dtype_is_kept():
   ours, _ = merge(jnp.zeros((1, 16, 8), jnp.bfloat16), 4, heads=2)
   assert ours.dtype == jnp.bfloat16
   assert np.isfinite(np.asarray(ours, np.float32)).all()
+
+
+def test_similarity_does_not_depend_on_the_size_of_tokens():
+  """The released cosine has no epsilon: tiny tokens match as large ones do."""
+  x = jax.random.normal(jax.random.key(5), (1, 12, 8))
+  similarity, partner = tome.match(x, heads=2)
+  for scale in (1e-9, 1e9):
+    scaled, scaled_partner = tome.match(scale * x, heads=2)
+    np.testing.assert_allclose(scaled, similarity, rtol=1e-5)
+    np.testing.assert_array_equal(scaled_partner, partner)

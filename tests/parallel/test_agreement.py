@@ -9,6 +9,11 @@ from filax.parallel import agreement, ending
 pytestmark = pytest.mark.slow
 
 
+def test_the_order_of_entries_is_no_difference():
+  assert agreement.digest({"a": "1", "b": "2"}) == agreement.digest({"b": "2", "a": "1"})
+  assert agreement.digest({"a": "1", "b": "2"}) != agreement.digest({"a": "2", "b": "1"})
+
+
 def test_equal_plans_go_on():
   for code, out, errors in processes.run("two_plans.py", "nothing"):
     assert (code, out, errors) == (0, "agreed\n", "")

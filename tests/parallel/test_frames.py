@@ -29,6 +29,17 @@ def test_there_and_back(rows, total, sizes):
   np.testing.assert_array_equal(back, x)
 
 
+@pytest.mark.parametrize("chunk", [2, 3, 4])
+def test_steps_have_clips_of_every_device_and_join_again(chunk):
+  """Two devices have the clips 0 to 3 and 4 to 7."""
+  clips = jnp.arange(1, 9)[:, None]
+  layout = frame_layout.FrameLayout(rows=2, parts=1)
+  steps = frame_layout.cut(clips, layout, chunk)
+  np.testing.assert_array_equal(steps[0, :chunk, 0], np.arange(1, 1 + chunk))
+  np.testing.assert_array_equal(steps[0, chunk:, 0], np.arange(5, 5 + chunk))
+  np.testing.assert_array_equal(frame_layout.joined(steps, layout, 8), clips)
+
+
 def test_no_frame_moves():
   sizes = dict(data=2, fsdp=1, seq=4, tensor=1)
   layout = mesh.make_mesh(sizes)

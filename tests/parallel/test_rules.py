@@ -62,6 +62,8 @@ def test_a_size_that_does_not_split_names_the_knob_and_what_fits():
     ValueError, match=r"4 does not split 8 ways.*config\.mesh\.tensor.*\[1, 2, 4\]"
   ):
     rules.check_divides("k", (3, 4), P(None, "tensor"), sharded(tensor=8))
+  with pytest.raises(ValueError, match=r"12 does not split 8 ways"):
+    rules.check_divides("k", (12,), P("tensor"), sharded(tensor=8))
 
 
 def test_constrain_does_nothing_without_a_mesh_and_lays_out_on_one():

@@ -12,6 +12,11 @@ def test_every_device_has_an_early_and_a_late_chunk():
   assert sorted(zigzag.order(48, 4)) == list(range(48))
 
 
+def test_natural_order_is_restored():
+  x = np.arange(2 * 16 * 3).reshape(2, 16, 3)
+  np.testing.assert_array_equal(zigzag.natural(x[:, zigzag.order(16, 4)], 4), x)
+
+
 def test_a_length_that_does_not_split_names_the_knob():
   with pytest.raises(ValueError, match=r"config.data.rows to a multiple of 8"):
     zigzag.order(12, 4)

@@ -43,6 +43,18 @@ def test_seeds_that_alone_vary_are_the_t_interval_of_seeds():
   assert mean.freedom == 2
 
 
+def test_variances_add_up_by_seed_and_by_question():
+  """By hand: the residuals of a table add up to -4 4 by seed, to -4 -2 6 by question."""
+  mean = crossed_mean(np.array([[3.0, 4.0, 7.0], [5.0, 6.0, 11.0]]), np.arange(3))
+  of_seeds = (16 + 16) * 2 / 1
+  of_questions = (16 + 4 + 36) * 3 / 2
+  of_both = (9 + 4 + 1 + 1 + 0 + 25) * 6 / 5
+  variance = of_seeds + of_questions - of_both
+  spread = of_seeds**2 / 1 + of_questions**2 / 2 + of_both**2 / 2
+  assert mean.error == pytest.approx(np.sqrt(variance) / 6, rel=1e-12)
+  assert mean.freedom == pytest.approx(variance**2 / spread, rel=1e-12)
+
+
 @pytest.mark.parametrize(("of_seed", "of_video"), [(0.0, 0.5), (0.3, 0.3), (0.1, 1.0)])
 def test_intervals_cover_the_truth(of_seed, of_video):
   """3 seeds, 40 videos of 4 questions: the interval holds 0 in about 95 % of draws."""

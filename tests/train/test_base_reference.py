@@ -46,6 +46,16 @@ def test_other_weights_are_another_base(tmp_path):
     reference.locate()
 
 
+def test_the_hash_of_weights_covers_averages_and_the_bases_below(tmp_path):
+  steps = []
+  for number, mean in enumerate([3.0, 4.0]):
+    average = {"llm": {"dense": {"kernel": jnp.full((4, 4), mean)}}}
+    step = save(tmp_path / f"base-{number}", 1.0, average=average)
+    save_adapters(tmp_path / f"adapters-{number}", step)
+    steps += [step, store.newest_step(tmp_path / f"adapters-{number}")]
+  assert len({base.weights_hash(step) for step in steps}) == 4
+
+
 def test_references_of_earlier_versions_are_read(tmp_path):
   step = save(tmp_path, 1.0)
   entry = {"path": str(step), "root": base.checkpoint_hash(step)}

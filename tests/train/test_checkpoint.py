@@ -207,6 +207,24 @@ def test_a_step_that_was_cut_off_in_a_bucket_is_removed(tmp_path, monkeypatch, c
   assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
 
 
+def test_a_step_in_google_cloud_storage_is_complete_with_its_last_file(tmp_path):
+  class Step:
+    """A folder that is there from its first file on."""
+
+    def __str__(self):
+      return "gs://bucket/run/checkpoints/3"
+
+    def __truediv__(self, name):
+      return tmp_path / name
+
+    def exists(self):
+      return True
+
+  assert not orbax_items._is_complete(Step())
+  (tmp_path / "commit_success.txt").touch()
+  assert orbax_items._is_complete(Step())
+
+
 def test_another_model_is_an_error_not_damage(tmp_path):
   write(tmp_path, 1)
   with pytest.raises(ValueError, match=r"params/llm/.* has shape .*6.* but .*7.* config\.model"):
@@ -220,6 +238,10 @@ def test_other_trained_parts_are_an_error(tmp_path):
   other = state.create_state(params(), optim.make_optimizer(everything, params(), 10), 0)
   with pytest.raises(ValueError, match=r"it has no opt/\d/mu/frozen/kernel"):
     restore(tmp_path, other)
+  with store.Checkpoints(tmp_path / "more") as checkpoints:
+    checkpoints.save(other, 0, "plan", CONFIG)
+  with pytest.raises(ValueError, match=r"it has opt/\d/\w+/frozen/kernel too much"):
+    restore(tmp_path / "more")
 
 
 def test_a_newer_format_is_refused(tmp_path):

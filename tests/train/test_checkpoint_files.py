@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import test_checkpoint as tiny
 
-from filax.checkpoint import record, store, streamed
+from filax.checkpoint import digest, record, store, streamed
 
 pytestmark = tiny.pytestmark
 CONFIG = {"batch": 4, "model": {"llm": {"name": "tiny", "width": 6}}}
@@ -150,7 +150,41 @@ def test_a_step_under_another_name_is_damage(good, tmp_path):
   folder = tmp_path / "run"
   shutil.copytree(good, folder)
   (folder / "checkpoints" / "2").rename(folder / "checkpoints" / "3")
+  with pytest.raises(store.Damaged, match="it holds step 2"):
+    record.read_record(folder / "checkpoints" / "3")
   assert tiny.restore(folder).step == 1
+
+
+def test_a_parameter_is_compared_with_its_digest(good):
+  step = good / "checkpoints" / "2"
+  written = streamed.read_json(step, "data")["digests"]["params/llm/bias"]
+  np.testing.assert_array_equal(
+    streamed.read_parameter(step, "llm/bias", written), tiny.params(2)["llm"]["bias"]
+  )
+  other = streamed.read_json(good / "checkpoints" / "1", "data")["digests"]["params/llm/bias"]
+  with pytest.raises(ValueError, match=r"llm/bias of .* \(its digest differs\)"):
+    streamed.read_parameter(step, "llm/bias", other)
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"params/b": None},
+    {"params/c": np.zeros(3, np.float32)},
+    {"params/b": None, "params/c": np.zeros(3, np.float32)},
+    {"params/b": np.zeros((3, 1), np.float32)},
+    {"params/b": np.zeros(3, np.int32)},
+  ],
+  ids=str,
+)
+def test_a_list_of_other_arrays_is_damage(changes):
+  leaves = {"params/a": np.zeros(2, np.float32), "params/b": np.zeros(3, np.float32)}
+  digests = {path: digest.digest_text(x.dtype, x.shape, 5) for path, x in leaves.items()}
+  written = dict(format=2, digests=digests)
+  record.check_leaves(written, leaves)
+  changed = {path: x for path, x in (leaves | changes).items() if x is not None}
+  with pytest.raises(store.Damaged, match="not what was written"):
+    record.check_leaves(written, changed)
 
 
 def test_a_wrong_row_is_not_saved(tmp_path):

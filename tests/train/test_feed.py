@@ -76,3 +76,10 @@ def test_a_process_loads_what_its_devices_hold(owners, expected):
 def test_a_process_whose_devices_lie_apart_is_an_error():
   with pytest.raises(ValueError, match=r"parts \[0, 2\] of 4 .* config\.mesh"):
     batches.process_share(mesh_of([[[[0]], [[1]], [[0]], [[1]]]]))
+
+
+def test_a_process_holds_an_aligned_run_of_parts():
+  assert batches._aligned_block(np.array([False, False, True, True])) == (1, 2)
+  for held in ([False, True, True, False], [True, False, True, False]):
+    with pytest.raises(ValueError, match="which is not an equal run"):
+      batches._aligned_block(np.array(held))

@@ -52,6 +52,13 @@ def test_losses_are_those_of_merged_kernels(model, batch, leaves):
   assert abs(without - apart) > 1e-3
 
 
+def test_training_drops_inputs_of_adapters(model, batch, leaves):
+  loss = jax.jit(step.make_loss(model, chunk=16, dropout=0.5))
+  first, _ = loss(unflatten_tree(leaves), batch, jax.random.key(0))
+  second, _ = loss(unflatten_tree(leaves), batch, jax.random.key(1))
+  assert abs(first - second) > 1e-3
+
+
 @pytest.mark.long
 def test_every_adapter_learns_with_input_dropout(model, batch, leaves):
   """A gradient reaches A and B of every kernel, through all ranges of layers."""

@@ -93,6 +93,16 @@ def test_loss_is_the_mean_however_it_is_cut_up(reduction, accumulate):
   np.testing.assert_allclose(got["loss"], reference(params(), BATCH, reduction), rtol=1e-5)
 
 
+@pytest.mark.parametrize("reduction", step.REDUCTIONS)
+def test_a_batch_of_one_token_is_divided_by_one(reduction):
+  mask = np.zeros_like(BATCH["loss_mask"])
+  mask[3, 5] = 1
+  batch = BATCH | dict(loss_mask=mask)
+  _, run, made = setup(reduction)
+  _, got = run(made, batch)
+  np.testing.assert_allclose(got["loss"], reference(params(), batch, "token_mean"), rtol=1e-5)
+
+
 def test_reductions_differ():
   assert (
     abs(reference(params(), BATCH, "token_mean") - reference(params(), BATCH, "sample_mean")) > 1e-3
@@ -173,6 +183,19 @@ def test_not_finite_is_flagged():
   assert run(made.replace(params=broken), BATCH)[1]["finite"] == 0
 
 
+def test_a_gradient_that_is_not_finite_is_flagged():
+  def root(params, batch, rng):
+    weight = params["llm"]["embedding"][0, 0]
+    sums = dict.fromkeys(("count", "hits", "supervised", "tokens", "places"), jnp.float32(1))
+    return jnp.sqrt(weight - weight), sums  # The root of 0 has an infinite slope.
+
+  optimizer = optim.make_optimizer(OPTIM, params(), 10)
+  run = jax.jit(step.make_train_step(root, optimizer))
+  _, got = run(state.create_state(params(), optimizer, seed=0), BATCH)
+  assert got["loss"] == 0
+  assert got["finite"] == 0
+
+
 def test_rows_without_supervision_change_nothing():
   _, run, made = setup()
   after, got = run(made, BATCH | {"loss_mask": np.zeros_like(BATCH["loss_mask"])})
@@ -199,6 +222,29 @@ def test_randomness_is_a_function_of_seed_and_step():
 
   assert at(0, 0) == at(0, 0)
   assert len({at(0, 0), at(0, 1), at(1, 0)}) == 3
+
+
+def test_every_micro_batch_draws_its_own_numbers():
+  def draw(params, batch, rng):
+    drawn = jax.random.uniform(rng) + 0 * params["llm"]["embedding"].sum()
+    sums = dict.fromkeys(("count", "supervised", "tokens", "places"), jnp.float32(1))
+    return drawn, sums | dict(hits=drawn**2)
+
+  optimizer = optim.make_optimizer(OPTIM, params(), 10)
+  run = jax.jit(step.make_train_step(draw, optimizer, accumulate=2))
+  _, got = run(state.create_state(params(), optimizer, seed=0), BATCH)
+  mean = float(got["loss"])
+  mean_of_squares = float(got["accuracy"])
+  assert mean_of_squares > mean**2 + 1e-4  # Of two equal draws, they would be the same.
+
+
+def test_the_rate_in_the_metrics_is_that_of_the_update():
+  _, run, made = setup(kind="lion", warmup=4)  # Lion moves every weight by the rate.
+  for expected in (0.0, 0.25e-2, 0.5e-2):
+    before = made.params["llm"]["embedding"]
+    made, got = run(made, BATCH)
+    moved = np.abs(made.params["llm"]["embedding"] - before).max()
+    np.testing.assert_allclose([got["lr/all"], moved], expected, rtol=1e-3)
 
 
 def test_unknown_reduction():

@@ -33,6 +33,7 @@ def averages(counts, answers=ANSWERS):
     ("a grey one.", None),
     ("Blue", None),
     ("E", None),
+    ("BC", None),
     ("violet", None),
     ("", None),
   ],

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Temporal grounding: spans in answers, by two published rules, and their overlap."""
 
+import dataclasses
 import math
 
 import pytest
@@ -83,6 +84,13 @@ def test_averages_over_all_answers():
     "R@0.7": 0.5,
     "mIoU": pytest.approx((1 + third + 0.8059701) / 4),
   }
+
+
+def test_an_overlap_of_a_half_is_enough():
+  metric = Grounding(parse_span_vcf)
+  score = metric.score("0 - 5", dataclasses.replace(EXAMPLE, span=(0.0, 10.0)))
+  assert score.value == 1.0
+  assert metric.average([score])["R@0.5"] == 1.0
 
 
 def test_headline_is_an_average():

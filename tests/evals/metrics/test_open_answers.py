@@ -72,6 +72,18 @@ def test_caption_scores_equal_those_of_the_coco_evaluation():
   assert scores["CIDEr-D"] == pytest.approx(4.587691857946801, abs=1e-12)
 
 
+def test_bleu_counts_a_word_as_often_as_one_reference_has_it():
+  """By hand: 4 of 5 words, 3 of 4 pairs, 2 of 3 triples and 1 of 2 runs of four match."""
+  references = ["a b c d".split(), "a b c d e".split()]
+  assert corpus_bleu(["a a b c d".split()], [references]) == pytest.approx(0.2**0.25)
+
+
+def test_a_long_caption_has_no_bonus_in_bleu():
+  """By hand: 4 of 6 words, 3 of 5 pairs, 2 of 4 triples and 1 of 3 runs of four match."""
+  score = corpus_bleu(["a b c d e f".split()], [["a b c d".split()]])
+  assert score == pytest.approx((4 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25)
+
+
 def test_equal_captions_have_full_scores():
   words = [caption_words(caption) for caption in CAPTIONS]
   references = [[caption] for caption in words]
