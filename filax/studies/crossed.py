@@ -34,7 +34,10 @@ class CrossedMean(NamedTuple):
 
   @property
   def has_interval(self) -> bool:
-    """False if the spread is unknown: one video under one seed, or equal scores."""
+    """False if the spread is unknown.
+
+    So it is with one video under one seed, and with equal scores.
+    """
     return math.isfinite(self.error) and self.error > 0
 
   @property
