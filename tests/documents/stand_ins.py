@@ -106,8 +106,10 @@ GIVEN = {
 # Python that reads what the blocks of a page have set.
 CHECKED = """\
 from filax import settings
+from data_pipelines.manifest.patterns import listed_mixture
 from data_pipelines.packing.corpus import read_corpus
 settings.check_settings(c.to_dict())
+c.data.train = listed_mixture(c.data.train)
 corpus = read_corpus(c.data.to_dict(), 0, "")
 assert not corpus.report.bad, corpus.report.bad
 """

@@ -184,5 +184,5 @@ def test_options_are_asked_once(tmp_path):
 
 
 def test_a_name_that_is_nothing_lists_the_benchmarks(tmp_path):
-  with pytest.raises(ValueError, match=r"no manifest nothing\.json.*manifest"):
+  with pytest.raises(ValueError, match=r"no manifest nothing\.json\. .*--benchmark .*videomme"):
     registry.check_manifest("nothing.json")
