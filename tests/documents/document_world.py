@@ -111,7 +111,7 @@ def write_manifests(folder: pathlib.Path, records: list[dict]) -> None:
   few = records[:6]
   for name in (*MANIFESTS, *MIXED):
     manifests.write_manifest(folder / name, few)
-  benchmark_files.write_parquet(folder / "hub/train-00000-of-00002.parquet", few)
+  benchmark_files.write_parquet(folder / "hub/train-00000-of-00001.parquet", few)
   write_tar(folder / "shards/000000.tar", folder / "videos/tiny-000.mp4")
   question = "<video>\nWhat is seen?\nA. A ball.\nB. A box.\nC. A bell.\nD. A boat."
   choices = [manifests.question_record(question, "B", id=f"q{n}", video="clip.mp4") for n in (0, 1)]
