@@ -20,7 +20,7 @@ def listed_mixture(mixture: Iterable[tuple[str | os.PathLike, str]]) -> tuple[tu
   lists them alike. A strategy counts the records of each file. Raises ManifestError for a pattern
   that fits no file, and for a number of records (first:N, end:N, random:N) of several files.
   """
-  entries = []
+  entries: list[tuple[str, str]] = []
   for manifest, strategy in mixture:
     paths = manifest_paths(manifest)
     if len(paths) > 1 and not _is_share(strategy):

@@ -66,7 +66,7 @@ def train_manifests(mixture: Iterable[tuple[str, str]]) -> list[ExpectedManifest
 
   A pattern that fits no file stands for itself.
   """
-  expected = []
+  expected: list[ExpectedManifest] = []
   for manifest, strategy in mixture:
     try:
       paths = manifest_paths(manifest)
