@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Manifests named by a pattern, such as `shards/train-*.jsonl`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import glob
 import os
 import re
@@ -36,28 +36,42 @@ def listed_mixture(mixture: Iterable[tuple[str | os.PathLike, str]]) -> tuple[tu
 def manifest_paths(manifest: str | os.PathLike) -> list[str]:
   """The files of a manifest's name or pattern, ordered by name.
 
-  A name without * and ?, and one that exists as it is, stands for itself. Raises ManifestError for
-  a pattern that fits no file or that is an address, and if one of the shards
-  train-00000-of-00064.jsonl … is missing.
+  A name that is no pattern stands for itself. Raises ManifestError for a pattern that fits no file
+  or that is an address, and if one of the shards train-00000-of-00064.jsonl … is missing.
   """
   name = os.fspath(manifest)
+  paths = fitting_files(name)
+  if not paths:
+    raise ManifestError(f"No file fits the pattern {one_line(name)}.")
+  missing = next(missing_shards(name, paths), None)
+  if missing is not None:
+    raise ManifestError(
+      f"{one_line(name)} fits {len(paths)} files, but {one_line(missing)} is missing. If you want "
+      "a part, name its files."
+    )
+  return paths
+
+
+def fitting_files(name: str) -> list[str]:
+  """The files that fit a pattern, ordered by name.
+
+  A name without * and ?, and one that exists as it is, stands for itself. Raises ManifestError for
+  a pattern that is an address.
+  """
   if _WILD.isdisjoint(name) or os.path.lexists(name):
     return [name]
   if "://" in name:
     raise ManifestError(
       f"{one_line(name)} is a pattern in a bucket. Name its files, or use a pattern of local files."
     )
-  paths = sorted(glob.glob(name.replace("[", "[[]")))
-  if not paths:
-    raise ManifestError(f"No file fits the pattern {one_line(name)}.")
-  _check_complete(name, paths)
-  return paths
+  return sorted(glob.glob(name.replace("[", "[[]")))
 
 
-def _check_complete(pattern: str, paths: Sequence[str]) -> None:
-  """Raises ManifestError if a shard is missing.
+def missing_shards(pattern: str, paths: Sequence[str]) -> Iterator[str]:
+  """The shards that are not among the files of a pattern.
 
-  A pattern that chooses among the numbers of shards is not checked.
+  Shards are train-00000-of-00064.jsonl and so on, numbered from 0 or from 1. A pattern that chooses
+  among the numbers misses none.
   """
   start = os.path.basename(pattern)
   present = set(paths)
@@ -67,17 +81,20 @@ def _check_complete(pattern: str, paths: Sequence[str]) -> None:
     shard = _SHARD.fullmatch(name)
     if not shard or not start.startswith(("*", f"{shard[1]}-*")):
       continue
-    first, number, total, last = shard.groups()
-    if (folder, first, total, last) in checked:
+    before, number, total, after = shard.groups()
+    if (folder, before, total, after) in checked:
       continue
-    checked.add((folder, first, total, last))
-    for other in range(int(total)):
-      expected = os.path.join(folder, f"{first}-{other:0{len(number)}}-of-{total}{last}")
+    checked.add((folder, before, total, after))
+    last = f"{int(total):0{len(number)}}"
+    first = int(_shard_path(folder, before, last, total, after) in present)
+    for other in range(first, first + int(total)):
+      expected = _shard_path(folder, before, f"{other:0{len(number)}}", total, after)
       if expected not in present:
-        raise ManifestError(
-          f"{one_line(pattern)} fits {one_line(path)}, but {one_line(expected)} is missing. If you "
-          "want a part, name its files."
-        )
+        yield expected
+
+
+def _shard_path(folder: str, before: str, number: str, total: str, after: str) -> str:
+  return os.path.join(folder, f"{before}-{number}-of-{total}{after}")
 
 
 def _is_share(strategy: str) -> bool:

@@ -28,7 +28,7 @@ OWN_FILES = {  # Verbs that read a config -> module with a main(argv).
   "view": "filax.cli.data_view",
 }
 
-MANIFEST = ".json, .jsonl, .csv, .parquet, .tar …"
+MANIFEST = ".json, .jsonl, .csv, .parquet, .tar …, or a pattern of such files in quotes"
 CHECK = """filax data check MANIFEST [MANIFEST ...]
 
 Reads all records, the header and first frame of each video, and each picture. Lists every bad

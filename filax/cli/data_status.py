@@ -16,13 +16,13 @@ Exit code 0: config.data.train or the published mixture is complete; 1: neither 
 
 from collections.abc import Iterable, Iterator, Sequence
 import importlib
+import itertools
 import json
 import os
 import pathlib
 import sys
 
-from data_pipelines.manifest.patterns import manifest_paths
-from data_pipelines.manifest.report import ManifestError
+from data_pipelines.manifest.patterns import fitting_files, missing_shards
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.tools.status import ExpectedManifest, MixtureStatus, mixture_status
 from filax import host_limits, shipped_configs
@@ -31,6 +31,7 @@ from filax.configs.mixtures import parts
 
 TRAIN = "config.data.train"
 _INDEX = "index.sqlite"
+_MOST_MISSING = 100  # Missing shards of a pattern that are listed.
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,17 +63,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train_manifests(mixture: Iterable[tuple[str, str]]) -> list[ExpectedManifest]:
-  """The manifests of config.data.train.
+  """The manifests of config.data.train, with the missing shards of its patterns.
 
-  A pattern that fits no file stands for itself.
+  A pattern that fits no file stands for itself. Raises ManifestError for one in a bucket.
   """
   expected: list[ExpectedManifest] = []
   for manifest, strategy in mixture:
-    try:
-      paths = manifest_paths(manifest)
-    except ManifestError:
-      paths = [str(manifest)]
-    expected.extend(ExpectedManifest(path, strategy) for path in paths)
+    name = str(manifest)
+    paths = fitting_files(name) or [name]
+    missing = itertools.islice(missing_shards(name, paths), _MOST_MISSING)
+    for path in sorted((*paths, *missing)):
+      expected.append(ExpectedManifest(path, strategy))
   return expected
 
 

@@ -47,6 +47,15 @@ def test_a_missing_shard_is_named(tmp_path):
   assert len(chosen) == 9
 
 
+def test_shards_may_be_numbered_from_1(tmp_path):
+  names = [f"data-{number:05}-of-00004.parquet" for number in range(1, 5)]
+  touch(tmp_path, *names)
+  assert patterns.manifest_paths(tmp_path / "*.parquet") == [str(tmp_path / n) for n in names]
+  (tmp_path / names[1]).unlink()
+  with pytest.raises(ManifestError, match=r"fits 3 files, but .*data-00002-of-00004"):
+    patterns.manifest_paths(tmp_path / "*.parquet")
+
+
 @pytest.mark.parametrize(
   ("name", "strategy", "message"),
   [

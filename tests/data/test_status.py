@@ -154,6 +154,12 @@ def test_the_files_of_a_pattern_are_counted(tmp_path, capsys):
   train = f"--config.data.train=(('{tmp_path}/part-*.json','all'),('{tmp_path}/no-*.json','all'))"
   code, out, _ = run(capsys, "--config", "configs/fila_toy.py", train)
   assert code == 1 and "2 of 3 manifests present, 2 samples" in out and "no-*.json" in out
+  for number in (0, 2):
+    path = tmp_path / f"t-{number}-of-3.json"
+    manifests.write_manifest(path, [manifests.question_record("Text?")])
+  train = f"--config.data.train=(('{tmp_path}/t-*.json','all'),)"
+  code, out, _ = run(capsys, "--config", "configs/fila_toy.py", train)
+  assert code == 1 and "2 of 3 manifests present, 2 samples" in out and "t-1-of-3.json" in out
 
 
 @pytest.fixture

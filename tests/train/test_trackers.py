@@ -151,6 +151,13 @@ class Bucket:
     self.tried.clear()
     assert self.tried.wait(60)
 
+  def wait_for(self, content):
+    """Waits until the content ends so."""
+    last = time.monotonic() + 60
+    while not self.content.endswith(content):
+      assert time.monotonic() < last, self.content
+      time.sleep(0.01)
+
 
 def test_a_bucket_out_of_reach_gets_the_lines_later(tmp_path, monkeypatch, capsys):
   bucket = Bucket()
@@ -178,38 +185,37 @@ def test_a_bucket_out_of_reach_gets_the_lines_later(tmp_path, monkeypatch, capsy
   assert recovered == "gs://tests/run can be written again."
 
 
-def test_a_checkpoint_ends_the_pause_between_copies(tmp_path, monkeypatch):
-  """Another host may go on from it, and needs the lines before it."""
+@pytest.fixture
+def rarely_copied(tmp_path, monkeypatch):
+  """A bucket to which files are copied every ten minutes."""
   bucket = Bucket()
   monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
   monkeypatch.setattr(workdir, "publish_file", bucket.publish)
   monkeypatch.setattr(workdir, "_PAUSE_SECONDS", 600.0)
   monkeypatch.setattr(workdir, "_LONGEST_PAUSE_SECONDS", 600.0)
+  return bucket
+
+
+def test_a_checkpoint_ends_the_pause_between_copies(rarely_copied):
+  """Another host may go on from it, and needs the lines before it."""
   path = workdir.local_folder("gs://tests/run") / "metrics.jsonl"
   with workdir.Publisher("gs://tests/run") as publisher:
     for content in (b"1\n", b"1\n2\n"):
       path.write_bytes(content)
       publisher.publish(path)
       publisher.hurry()
-      while bucket.content != content:
-        time.sleep(0.01)
+      rarely_copied.wait_for(content)
 
 
-def test_the_scores_of_an_evaluation_are_copied_without_a_pause(tmp_path, monkeypatch):
+def test_the_scores_of_an_evaluation_are_copied_without_a_pause(rarely_copied, monkeypatch):
   """Another host does not repeat a finished evaluation, so it needs their line."""
-  bucket = Bucket()
-  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
-  monkeypatch.setattr(workdir, "publish_file", bucket.publish)
-  monkeypatch.setattr(workdir, "_PAUSE_SECONDS", 600.0)
-  monkeypatch.setattr(workdir, "_LONGEST_PAUSE_SECONDS", 600.0)
   path = workdir.local_folder("gs://tests/run") / "metrics.jsonl"
   monkeypatch.setattr(trackers, "fetch_file", lambda *args, **more: path)  # The bucket is empty.
   with workdir.Publisher("gs://tests/run") as publisher:
     with tracker.MetricsLog("gs://tests/run", 0, 9, publisher, trackers=()) as log:
       for number in (1, 2):
         log.write_scores(number, {"scores/mine": 0.5})
-        while bucket.content.count(b"scores/mine") < number:
-          time.sleep(0.01)
+        rarely_copied.wait_for(b'{"step": %d, "scores/mine": 0.5}\n' % number)
 
 
 def test_a_long_file_is_copied_less_often():
